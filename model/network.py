@@ -1,0 +1,386 @@
+"""The vocabulary: stations, topics, caches, quotas, and for every operation a route, a sequence of steps.
+
+A room does not run requests. It *declares* them with the words of this file, and an engine gives them time. What each step
+means is said once, in `engines/plain.py`; `tables.py` lowers a network to the rows that both engines read.
+
+| step | meaning |
+|---|---|
+| `Delay(time)` | time without contention: a network round trip, a client's pause |
+| `Serve(station, time)` | wait for a server, hold it for a service time |
+| `Lookup(cache, key, hit, miss)` | a cache with contents: a key's entry lives for the cache's TTL; a miss fills it |
+| `Branch(arms)` | the first arm whose share of probability is drawn; else go on |
+| `Scatter(steps, count, join)` | child tasks; `join` waits for all of them; `each_event` starts one per record of a polled batch |
+| `Publish(topic, key, weight)` | append to a partition by producer linger and batch; go on when it is acknowledged |
+| `Acquire(quota)` | take a token of a rate limit, or wait until one is due |
+| `Respond()` | the client has its answer here; what follows is asynchronous |
+| `Mark(milestone)` | an asynchronous outcome is reached |
+| `Try(steps, ...)` | a deadline around steps, attempts with backoff, and what to do otherwise |
+
+Times are seconds. A duration may grow with the request: `per={"rows": 0.00001}` adds ten microseconds for each of the
+request's `rows` attribute; inside a topic's own steps the batch's `events`, `keys` (distinct keys) and `weight` can be used.
+
+At one instant things happen in this order: control (crashes, capacity changes: ordinary SimPy processes), then the agenda
+(tasks that were freed, first in first out), then those who watch for answers and milestones, then timed traffic by content key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Literal, TypeAlias
+
+from model.distributions import NEVER, Distribution
+
+Discipline: TypeAlias = Literal["fifo", "priority", "processor_sharing"]
+DISCIPLINES: tuple[Discipline, ...] = ("fifo", "priority", "processor_sharing")
+BATCH_ATTRIBUTES = ("events", "keys", "weight")
+
+
+@dataclass(frozen=True)
+class Delay:
+    """Time without contention."""
+
+    time: Distribution
+    per: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Serve:
+    """Wait for a server of `station`, hold it for `time` plus `per` seconds for each unit of the named attributes."""
+
+    station: str
+    time: Distribution
+    per: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Lookup:
+    """Look for the value of attribute `key` in `cache`; then the `hit` or the `miss` steps."""
+
+    cache: str
+    key: str
+    miss: Steps
+    hit: Steps = ()
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way of a branch, taken with a probability: a number, or the name of an attribute that holds it."""
+
+    probability: float | str
+    steps: Steps
+
+
+@dataclass(frozen=True)
+class Branch:
+    """At most one of the arms; what is left of the probability goes straight on."""
+
+    arms: tuple[Arm, ...]
+
+
+@dataclass(frozen=True)
+class Scatter:
+    """`count` child tasks (a number or an attribute), or one for each event of the batch; with `join` wait until all ended."""
+
+    steps: Steps
+    count: int | str = 1
+    join: bool = True
+    each_event: bool = False
+
+
+@dataclass(frozen=True)
+class Publish:
+    """Append a record; the partition follows the attribute `key`, or the task itself where there is none."""
+
+    topic: str
+    key: str | None = None
+    weight: str | None = None
+
+
+@dataclass(frozen=True)
+class Acquire:
+    """Take a token of `quota`, waiting until it is due."""
+
+    quota: str
+
+
+@dataclass(frozen=True)
+class Respond:
+    """The client's answer."""
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A milestone is reached, measured from the request's arrival or from its answer."""
+
+    milestone: str
+
+
+@dataclass(frozen=True)
+class Try:
+    """Run `steps` with a deadline of `timeout_s` (none if 0), at most `attempts` times, waiting `backoff` * growth^(n-1) between.
+
+    When the last attempt fails, by deadline or by a full queue, the `otherwise` steps follow and then, unless they respond
+    themselves, the request has failed.
+    """
+
+    steps: Steps
+    timeout_s: float = 0.0
+    attempts: int = 1
+    backoff: Distribution = NEVER
+    growth: float = 1.0
+    otherwise: Steps = ()
+
+
+Step: TypeAlias = Delay | Serve | Lookup | Branch | Scatter | Publish | Acquire | Respond | Mark | Try
+Steps: TypeAlias = Sequence[Step]
+
+
+@dataclass(frozen=True)
+class Station:
+    """Servers with one queue. `queue_limit` is the waiting room (None: unlimited); who finds it full is rejected.
+
+    With `processor_sharing` all present share the servers equally, none getting more than one; the waiting room is then what
+    may be present beyond the number of servers.
+    """
+
+    name: str
+    servers: int = 1
+    discipline: Discipline = "fifo"
+    queue_limit: int | None = None
+
+
+@dataclass(frozen=True)
+class Topic:
+    """A log in partitions, with the producer's buffer before it and one consumer group behind it.
+
+    - The producer keeps a buffer per partition and sends it when it holds `batch_max` records or `linger_s` after the first.
+      `acknowledgement` later the records are in the log and their publishers go on.
+    - The group has `consumers` members; a partition belongs to one of them. A member that is free takes up to `poll_max`
+      records of its partitions at once; if fewer are there it waits for more, `poll_wait_s` at most from the first. It runs
+      `steps` for the batch, then commits per partition and polls again.
+    - A member that crashes loses its batch; `session_timeout_s` later its partitions go to the others, who get the same
+      records again, nothing being committed. Marks of a record that was applied already count once if `idempotent`.
+    - A batch that fails (a full queue) is not committed; the member gets it again after `retry_s`.
+    - `workers` is the name under which the members are reported among the stations.
+    """
+
+    name: str
+    steps: Steps
+    partitions: int = 1
+    linger_s: float = 0.0
+    batch_max: int = 1
+    acknowledgement: Distribution = NEVER
+    consumers: int = 1
+    poll_max: int = 500
+    poll_wait_s: float = 0.0
+    session_timeout_s: float = 45.0  # source: Kafka ConsumerConfig session.timeout.ms
+    retry_s: float = 0.1  # assumption
+    idempotent: bool = True
+    workers: str | None = None
+
+
+@dataclass(frozen=True)
+class Cache:
+    """Entries by key that live for `ttl_s`."""
+
+    name: str
+    ttl_s: float
+
+
+@dataclass(frozen=True)
+class Quota:
+    """A token bucket: `rate_per_s`, and `burst` tokens at most saved up."""
+
+    name: str
+    rate_per_s: float
+    burst: float = 1.0
+
+
+@dataclass(frozen=True)
+class Operation:
+    """What a client can ask for; a smaller `priority` is served first at priority stations."""
+
+    name: str
+    steps: Steps
+    priority: int = 0
+
+
+@dataclass(frozen=True)
+class Milestone:
+    """An asynchronous outcome; its time counts `since` the request's arrival or its answer."""
+
+    name: str
+    since: Literal["arrival", "answer"] = "arrival"
+
+
+@dataclass(frozen=True)
+class Network:
+    """A complete declaration. Raises `ValueError`, in one line, for a name that does not exist or a number out of range."""
+
+    operations: tuple[Operation, ...]
+    stations: tuple[Station, ...] = ()
+    topics: tuple[Topic, ...] = ()
+    caches: tuple[Cache, ...] = ()
+    quotas: tuple[Quota, ...] = ()
+    attributes: tuple[str, ...] = ()
+    milestones: tuple[Milestone, ...] = ()
+
+    def __post_init__(self) -> None:
+        for kind in ("operations", "stations", "topics", "caches", "quotas", "milestones"):
+            _check_unique(kind, [item.name for item in getattr(self, kind)])
+        for station in self.stations:
+            _check_station(station)
+        for topic in self.topics:
+            _check_topic(topic)
+            self._check_steps(f"topic {topic.name}", topic.steps, in_batch=True)
+        for cache in self.caches:
+            _require(cache.ttl_s > 0, f"cache {cache.name}: ttl must be more than 0, not {cache.ttl_s}")
+        for quota in self.quotas:
+            _require(
+                quota.rate_per_s > 0 and quota.burst >= 1,
+                f"quota {quota.name}: needs a rate above 0 and a burst of 1 or more",
+            )
+        for operation in self.operations:
+            self._check_steps(f"operation {operation.name}", operation.steps)
+
+    def names(self, kind: Literal["stations", "topics", "caches", "quotas", "operations"]) -> tuple[str, ...]:
+        """The names of one kind, in order."""
+        return tuple(item.name for item in getattr(self, kind))
+
+    def milestone_names(self) -> tuple[str, ...]:
+        """All milestones, the declared ones first, then those that only appear in steps (measured from arrival)."""
+        names = dict.fromkeys(milestone.name for milestone in self.milestones)
+        for steps in [topic.steps for topic in self.topics] + [operation.steps for operation in self.operations]:
+            names.update(dict.fromkeys(step.milestone for step in walk(steps) if isinstance(step, Mark)))
+        return tuple(names)
+
+    def _check_steps(
+        self, where: str, steps: Steps, in_batch: bool = False, in_try: bool = False, child: bool = False
+    ) -> None:
+        for number, step in enumerate(steps, 1):
+            here = f"{where}, step {number}"
+            in_topic = where.startswith("topic")
+            known = BATCH_ATTRIBUTES if in_batch else self.attributes
+            match step:
+                case Delay() | Serve():
+                    if isinstance(step, Serve):
+                        _check_name(here, "station", step.station, self.names("stations"))
+                    for attribute, cost_s in step.per.items():
+                        _check_name(here, "attribute", attribute, known)
+                        _require(cost_s >= 0, f"{here}: a cost per {attribute} must be 0 or more, not {cost_s}")
+                case Publish():
+                    _check_name(here, "topic", step.topic, self.names("topics"))
+                    _require(not in_batch, f"{here}: a batch can't publish as a whole; scatter with each_event first")
+                    for attribute in filter(None, (step.key, step.weight)):
+                        _check_name(here, "attribute", attribute, known)
+                case Acquire():
+                    _check_name(here, "quota", step.quota, self.names("quotas"))
+                case Respond():
+                    _require(not in_topic and not child, f"{here}: only an operation's own steps can respond")
+                case Lookup():
+                    _check_name(here, "cache", step.cache, self.names("caches"))
+                    _check_name(here, "attribute", step.key, known)
+                    self._check_steps(f"{here} (hit)", step.hit, in_batch, in_try, child)
+                    self._check_steps(f"{here} (miss)", step.miss, in_batch, in_try, child)
+                case Branch():
+                    total = 0.0
+                    for arm in step.arms:
+                        if isinstance(arm.probability, str):
+                            _check_name(here, "attribute", arm.probability, known)
+                        else:
+                            _require(
+                                0 <= arm.probability <= 1,
+                                f"{here}: a probability is from 0 to 1, not {arm.probability}",
+                            )
+                            total += arm.probability
+                        self._check_steps(here, arm.steps, in_batch, in_try, child)
+                    _require(
+                        total <= 1 + 1e-9, f"{here}: the probabilities of a branch add up to {total:g}, more than 1"
+                    )
+                case Scatter():
+                    _require(not step.each_event or in_batch, f"{here}: each_event belongs to the steps of a topic")
+                    if isinstance(step.count, str):
+                        _check_name(here, "attribute", step.count, known)
+                    else:
+                        _require(step.count >= 0, f"{here}: count must be 0 or more, not {step.count}")
+                    inside = in_batch and not step.each_event
+                    self._check_steps(here, step.steps, in_batch=inside, in_try=False, child=True)
+                case Try():
+                    _require(not in_try, f"{here}: a try inside a try; put the inner one into a scatter with join")
+                    _require(step.attempts >= 1, f"{here}: attempts must be 1 or more, not {step.attempts}")
+                    _require(
+                        step.timeout_s >= 0 and step.growth > 0, f"{here}: a timeout is 0 or more and a growth above 0"
+                    )
+                    self._check_steps(f"{here} (try)", step.steps, in_batch, True, child)
+                    self._check_steps(f"{here} (otherwise)", step.otherwise, in_batch, False, child)
+                case Mark():
+                    pass
+
+
+def walk(steps: Steps) -> Iterator[Step]:
+    """Every step of a route, inner ones included, in the order of the text."""
+    for step in steps:
+        yield step
+        for inner in inner_routes(step):
+            yield from walk(inner)
+
+
+def inner_routes(step: Step) -> tuple[Steps, ...]:
+    """The routes inside a step."""
+    match step:
+        case Lookup():
+            return (step.hit, step.miss)
+        case Branch():
+            return tuple(arm.steps for arm in step.arms)
+        case Scatter():
+            return (step.steps,)
+        case Try():
+            return (step.steps, step.otherwise)
+    return ()
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """' (did you mean ...?)' where something known is close, else the names there are."""
+    names = [str(item) for item in known]
+    close = get_close_matches(name, names, 1)
+    if close:
+        return f" (did you mean {close[0]!r}?)"
+    return f" (there are: {', '.join(names)})" if names else " (there are none)"
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)
+
+
+def _check_name(where: str, kind: str, name: str, known: Iterable[str]) -> None:
+    _require(name in known, f"{where}: no {kind} {name!r}{suggestion(name, known)}")
+
+
+def _check_unique(kind: str, names: Sequence[str]) -> None:
+    twice = {name for name in names if names.count(name) > 1}
+    _require(not twice, f"{kind}: {', '.join(sorted(twice))} declared twice")
+
+
+def _check_station(station: Station) -> None:
+    where = f"station {station.name}"
+    _require(station.servers >= 1, f"{where}: servers must be 1 or more, not {station.servers}")
+    _require(
+        station.discipline in DISCIPLINES,
+        f"{where}: no discipline {station.discipline!r}{suggestion(station.discipline, DISCIPLINES)}",
+    )
+    _require(
+        station.queue_limit is None or station.queue_limit >= 0,
+        f"{where}: queue_limit must be 0 or more, not {station.queue_limit}",
+    )
+
+
+def _check_topic(topic: Topic) -> None:
+    where = f"topic {topic.name}"
+    for name in ("partitions", "batch_max", "consumers", "poll_max"):
+        _require(getattr(topic, name) >= 1, f"{where}: {name} must be 1 or more, not {getattr(topic, name)}")
+    for name in ("linger_s", "poll_wait_s", "session_timeout_s"):
+        _require(getattr(topic, name) >= 0, f"{where}: {name} must be 0 or more, not {getattr(topic, name)}")
+    _require(topic.retry_s > 0, f"{where}: retry_s must be more than 0, not {topic.retry_s}")

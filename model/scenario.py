@@ -1,0 +1,156 @@
+"""Configuration: frozen dataclasses, the only form in which a scenario reaches the model. Seconds and bytes only.
+
+Scenario files are read by `scenarios/loader.py`, which converts units; the defaults, each with its source, stand in
+`scenarios/defaults.toml`. A scenario describes either the platform (population, load, feed, ...) or a network of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from model.distributions import Distribution
+from model.network import Discipline, Network
+
+Strategy = Literal["naive", "indexed", "push", "hybrid"]
+STRATEGIES: tuple[Strategy, ...] = ("naive", "indexed", "push", "hybrid")
+
+
+@dataclass(frozen=True)
+class Run:
+    """How long is simulated, what is cut off at the start, and the seed of every random number.
+
+    `load_factor` multiplies every arrival rate of the scenario, events excepted.
+    """
+
+    duration_s: float
+    warmup_s: float
+    seed: int
+    load_factor: float
+
+
+@dataclass(frozen=True)
+class Population:
+    """Users and who follows whom: drawn from a heavy tail with explicit celebrities, or read from an edge list."""
+
+    users: int
+    mean_followees: float
+    follower_exponent: float
+    celebrities: tuple[int, ...]
+    initial_posts_per_user: int
+    graph: str | None
+    both_ways: bool
+
+
+@dataclass(frozen=True)
+class Load:
+    """Arrival rates: feed opens per second, and everything else relative to them."""
+
+    feed_opens_per_s: float
+    publishes_per_feed_open: float
+    likes_per_feed_open: float
+    reads_per_feed_open: float
+    follows_per_feed_open: float
+    comments_per_like: float
+    unlikes_per_like: float
+    post_popularity_exponent: float
+    think_time_s: float
+
+
+@dataclass(frozen=True)
+class Feed:
+    """How feeds come about. `threshold`: followees with more followers are pulled (`isPrecomputed` false) under `hybrid`."""
+
+    strategy: Strategy
+    threshold: int
+    page_size: int
+    fanout_batch_followers: int
+
+
+@dataclass(frozen=True)
+class StationSettings:
+    """Servers and queue of one station of the platform."""
+
+    servers: int
+    discipline: Discipline
+    queue_limit: int | None
+
+
+@dataclass(frozen=True)
+class TopicSettings:
+    """Producer, log and consumer settings of one topic of the platform; its members are a station's servers."""
+
+    partitions: int
+    linger_s: float
+    batch_max: int
+    poll_max: int
+    poll_wait_s: float
+    session_timeout_s: float
+
+
+@dataclass(frozen=True)
+class Event:
+    """A one-off: `user` (a number, or "celebrity:0" for the first of the population) does `operation` at `at_s`, `count` times."""
+
+    at_s: float
+    operation: str
+    user: int | str
+    count: int
+    over_s: float
+
+
+FaultKind = Literal["consumer_crash", "capacity"]
+FAULT_KINDS: tuple[FaultKind, ...] = ("consumer_crash", "capacity")
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What goes wrong at `at_s` and is over `back_after_s` later (never, if None).
+
+    `consumer_crash`: member `member` of the consumer group `target` dies with its batch. `capacity`: station `target` has
+    `servers` servers meanwhile.
+    """
+
+    kind: FaultKind
+    at_s: float
+    target: str
+    member: int
+    servers: int
+    back_after_s: float | None
+
+
+@dataclass(frozen=True)
+class OperationArrivals:
+    """How a declared network's operation is asked for: a distribution of the gap between two arrivals, and its attributes."""
+
+    interarrival: Distribution
+    attributes: Mapping[str, Distribution] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class DeclaredNetwork:
+    """A scenario's own network in place of the platform, with the arrivals of each operation."""
+
+    network: Network
+    arrivals: Mapping[str, OperationArrivals]
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """Everything a run needs. `slo` maps a figure's name ("feed.open.p99_s") to its target."""
+
+    name: str
+    question: str
+    run: Run
+    population: Population
+    load: Load
+    feed: Feed
+    stations: Mapping[str, StationSettings]
+    topics: Mapping[str, TopicSettings]
+    service_times: Mapping[str, Distribution]
+    costs_s: Mapping[str, float]
+    events: tuple[Event, ...]
+    faults: tuple[Fault, ...]
+    slo: Mapping[str, float]
+    declared: DeclaredNetwork | None = None

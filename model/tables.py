@@ -1,0 +1,256 @@
+"""Lowering: a network as the rows that both engines read.
+
+A route becomes rows of `steps`; `next` is the row that follows, `miss` the other way (a cache miss, a branch not taken, a try
+that gave up). Row 0 ends a task, row 1 ends it as failed. Every row that draws has a `stream`, a hash of the seed and of the
+step's place in its operation, so that two scenarios that differ elsewhere draw the same numbers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from model import network as net
+from model.distributions import Distribution
+from model.variates import stream_of
+
+(DELAY, SERVE, BRANCH, LOOKUP, SCATTER, PUBLISH, ACQUIRE, RESPOND, MARK, TRY, END_TRY, FINISH, FAIL) = range(13)
+FIFO, PRIORITY, PROCESSOR_SHARING = range(3)
+EVENTS, KEYS, WEIGHT, NO_ATTRIBUTE = -2, -3, -4, -1
+END_ROW, FAILED_ROW = 0, 1
+
+STEP = np.dtype(
+    [
+        ("op", "i4"),
+        ("next", "i4"),
+        ("miss", "i4"),
+        ("target", "i4"),  # station, cache, topic, quota, milestone, or the first row of children
+        ("distribution", "i4"),
+        ("first_cost", "i4"),
+        ("costs", "i4"),
+        ("attribute", "i4"),  # count, key or probability: a column, or EVENTS, KEYS, WEIGHT
+        ("weight", "i4"),
+        ("count", "i4"),  # children, or attempts
+        ("join", "i4"),
+        ("each_event", "i4"),
+        ("stream", "u8"),
+        ("seconds", "f8"),  # a deadline
+        ("growth", "f8"),
+        ("probability", "f8"),
+    ],
+    align=True,
+)
+COST = np.dtype([("attribute", "i4"), ("seconds", "f8")], align=True)
+DISTRIBUTION = np.dtype(
+    [("kind", "i4"), ("first", "i4"), ("count", "i4"), ("a", "f8"), ("b", "f8"), ("c", "f8")], align=True
+)
+STATION = np.dtype([("servers", "i4"), ("discipline", "i4"), ("queue_limit", "i4")], align=True)
+TOPIC = np.dtype(
+    [
+        ("first_row", "i4"),
+        ("partitions", "i4"),
+        ("batch_max", "i4"),
+        ("consumers", "i4"),
+        ("poll_max", "i4"),
+        ("idempotent", "i4"),
+        ("acknowledgement", "i4"),
+        ("stream", "u8"),
+        ("linger_s", "f8"),
+        ("poll_wait_s", "f8"),
+        ("session_timeout_s", "f8"),
+        ("retry_s", "f8"),
+    ],
+    align=True,
+)
+QUOTA = np.dtype([("interval_s", "f8"), ("burst_s", "f8")], align=True)
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The rows of a network, for one seed. Arrays are read-only in spirit: an engine copies what it changes."""
+
+    network: net.Network
+    seed: int
+    steps: np.ndarray
+    costs: np.ndarray
+    distributions: np.ndarray
+    values: np.ndarray  # f8: the numbers of empirical distributions, one after the other
+    stations: np.ndarray
+    topics: np.ndarray
+    quotas: np.ndarray
+    ttl_s: np.ndarray  # f8, one per cache
+    first_row: np.ndarray  # i4, one per operation
+    priority_class: np.ndarray  # i4, one per operation: 0 is served first, without gaps
+    milestones: tuple[str, ...]
+    row_names: tuple[str, ...]  # what each row is, for people: "feed.open/3 serve database"
+
+
+@dataclass
+class _Lowering:
+    tables_of: net.Network
+    seed: int
+    rows: list[dict[str, float | int]] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+    costs: list[tuple[int, float]] = field(default_factory=list)
+    distributions: dict[Distribution, int] = field(default_factory=dict)
+
+    def add(self, name: str, op: int, **fields: float | int) -> int:
+        fields.setdefault("attribute", NO_ATTRIBUTE)
+        fields.setdefault("weight", NO_ATTRIBUTE)
+        self.rows.append({"op": op, "stream": stream_of(self.seed, name), **fields})
+        self.names.append(name)
+        return len(self.rows) - 1
+
+    def distribution(self, distribution: Distribution) -> int:
+        return self.distributions.setdefault(distribution, len(self.distributions))
+
+    def attribute(self, name: str | None, in_batch: bool) -> int:
+        if name is None:
+            return NO_ATTRIBUTE
+        return (
+            {"events": EVENTS, "keys": KEYS, "weight": WEIGHT}[name]
+            if in_batch
+            else self.tables_of.attributes.index(name)
+        )
+
+    def route(self, where: str, steps: net.Steps, end: int, in_batch: bool) -> int:
+        """Write the rows of a route, the last step first, so that each knows its successor. Returns the first row."""
+        following = end
+        for number in range(len(steps), 0, -1):
+            following = self.step(f"{where}/{number}", steps[number - 1], following, in_batch)
+        return following
+
+    def step(self, name: str, step: net.Step, following: int, in_batch: bool) -> int:
+        network = self.tables_of
+        match step:
+            case net.Delay() | net.Serve():
+                first = len(self.costs)
+                self.costs += [(self.attribute(key, in_batch), cost_s) for key, cost_s in step.per.items()]
+                shared: dict[str, float | int] = {
+                    "next": following,
+                    "distribution": self.distribution(step.time),
+                    "first_cost": first,
+                    "costs": len(step.per),
+                }
+                if isinstance(step, net.Delay):
+                    return self.add(name, DELAY, **shared)
+                return self.add(name, SERVE, target=network.names("stations").index(step.station), **shared)
+            case net.Lookup():
+                miss = self.route(f"{name}/miss", step.miss, following, in_batch)
+                hit = self.route(f"{name}/hit", step.hit, following, in_batch)
+                cache, key = network.names("caches").index(step.cache), self.attribute(step.key, in_batch)
+                return self.add(name, LOOKUP, next=hit, miss=miss, target=cache, attribute=key)
+            case net.Branch():
+                return self.branch(name, step, following, in_batch)
+            case net.Scatter():
+                inside = in_batch and not step.each_event
+                first_child = self.route(f"{name}/child", step.steps, END_ROW, inside)
+                by_name = isinstance(step.count, str)
+                return self.add(
+                    name,
+                    SCATTER,
+                    next=following,
+                    target=first_child,
+                    attribute=self.attribute(str(step.count), in_batch) if by_name else NO_ATTRIBUTE,
+                    count=0 if isinstance(step.count, str) else step.count,
+                    join=int(step.join),
+                    each_event=int(step.each_event),
+                )
+            case net.Publish():
+                topic = network.names("topics").index(step.topic)
+                key, weight = self.attribute(step.key, in_batch), self.attribute(step.weight, in_batch)
+                return self.add(name, PUBLISH, next=following, target=topic, attribute=key, weight=weight)
+            case net.Acquire():
+                return self.add(name, ACQUIRE, next=following, target=network.names("quotas").index(step.quota))
+            case net.Respond():
+                return self.add(name, RESPOND, next=following)
+            case net.Mark():
+                return self.add(name, MARK, next=following, target=network.milestone_names().index(step.milestone))
+            case net.Try():
+                otherwise = self.route(f"{name}/otherwise", step.otherwise, FAILED_ROW, in_batch)
+                end = self.add(f"{name}/end", END_TRY, next=following)
+                first = self.route(f"{name}/try", step.steps, end, in_batch)
+                backoff = self.distribution(step.backoff)
+                return self.add(
+                    name,
+                    TRY,
+                    next=first,
+                    miss=otherwise,
+                    count=step.attempts,
+                    seconds=step.timeout_s,
+                    distribution=backoff,
+                    growth=step.growth,
+                )
+
+    def branch(self, name: str, step: net.Branch, following: int, in_batch: bool) -> int:
+        """Arms are asked in turn with the same uniform and the probability so far; with attributes each arm draws its own."""
+        otherwise = following
+        fixed = [float(arm.probability) if not isinstance(arm.probability, str) else 0.0 for arm in step.arms]
+        for number in range(len(step.arms), 0, -1):
+            arm = step.arms[number - 1]
+            taken = self.route(f"{name}/arm {number}", arm.steps, following, in_batch)
+            attribute = self.attribute(arm.probability, in_batch) if isinstance(arm.probability, str) else NO_ATTRIBUTE
+            stream_name = name if attribute == NO_ATTRIBUTE else f"{name}/arm {number}"
+            otherwise = self.add(
+                stream_name, BRANCH, next=taken, miss=otherwise, attribute=attribute, probability=sum(fixed[:number])
+            )
+        return otherwise
+
+
+def lower(network: net.Network, seed: int) -> Tables:
+    """The tables of a network for one seed."""
+    work = _Lowering(network, seed)
+    work.add("end", FINISH)
+    work.add("failed", FAIL)
+    first_row = [
+        work.route(operation.name, operation.steps, END_ROW, in_batch=False) for operation in network.operations
+    ]
+    topics = np.zeros(len(network.topics), TOPIC)
+    for row, topic in zip(topics, network.topics, strict=True):
+        row["first_row"] = work.route(f"topic {topic.name}", topic.steps, END_ROW, in_batch=True)
+        row["acknowledgement"] = work.distribution(topic.acknowledgement)
+        row["stream"] = stream_of(seed, f"topic {topic.name}")
+        for name in (
+            "partitions",
+            "batch_max",
+            "consumers",
+            "poll_max",
+            "idempotent",
+            "linger_s",
+            "poll_wait_s",
+            "session_timeout_s",
+            "retry_s",
+        ):
+            row[name] = getattr(topic, name)
+    stations = np.zeros(len(network.stations), STATION)
+    for row, station in zip(stations, network.stations, strict=True):
+        row["servers"], row["discipline"] = station.servers, net.DISCIPLINES.index(station.discipline)
+        row["queue_limit"] = -1 if station.queue_limit is None else station.queue_limit
+    steps = np.zeros(len(work.rows), STEP)
+    for row, fields in zip(steps, work.rows, strict=True):
+        for name, value in fields.items():
+            row[name] = value
+    distributions = np.zeros(max(1, len(work.distributions)), DISTRIBUTION)
+    values: list[float] = []
+    for row, item in zip(distributions, work.distributions, strict=False):
+        row["kind"], row["a"], row["b"], row["c"] = item.code, item.a, item.b, item.c
+        row["first"], row["count"] = len(values), len(item.values)
+        values += item.values
+    priorities = sorted({operation.priority for operation in network.operations})
+    return Tables(
+        network=network,
+        seed=seed,
+        steps=steps,
+        costs=np.array(work.costs, COST),
+        distributions=distributions,
+        values=np.array(values or [0.0]),
+        stations=stations,
+        topics=topics,
+        quotas=np.array([(1 / quota.rate_per_s, quota.burst / quota.rate_per_s) for quota in network.quotas], QUOTA),
+        ttl_s=np.array([cache.ttl_s for cache in network.caches], float),
+        first_row=np.array(first_row, "i4"),
+        priority_class=np.array([priorities.index(operation.priority) for operation in network.operations], "i4"),
+        milestones=network.milestone_names(),
+        row_names=tuple(work.names),
+    )
