@@ -29,7 +29,7 @@ def _require(good: bool, what: str) -> None:
 
 
 def _require_rate_and_service(arrival_rate_per_s: float, mean_service_s: float) -> None:
-    _require(0 <= arrival_rate_per_s < math.inf, f"arrival rate must be zero or more, got {arrival_rate_per_s} per second")
+    _require(0 <= arrival_rate_per_s < math.inf, f"arrival rate must be zero or more, got {arrival_rate_per_s}/s")
     _require(0 < mean_service_s < math.inf, f"mean service time must be above zero, got {mean_service_s} s")
 
 
@@ -44,7 +44,7 @@ def _stable_utilisation(offered_load: float, servers: int) -> float:
 
 
 def erlang_b(offered_load: float, servers: int) -> float:
-    """Probability that an arrival finds all servers busy and is lost (M/G/c/c). Erlang 1917, by the stable recursion."""
+    """Probability that an arrival finds all servers busy and is lost (M/G/c/c). Erlang 1917, by recursion."""
     _require(servers >= 0, f"servers must be zero or more, got {servers}")
     _require(0 <= offered_load < math.inf, f"offered load must be zero or more Erlang, got {offered_load}")
     blocked = 1.0
@@ -347,7 +347,7 @@ def lru_hit_ratio(popularity: npt.ArrayLike, capacity_items: int) -> float:
 
 
 def ttl_hit_ratio(rates_per_s: npt.ArrayLike, ttl_s: float, renewed_by_hits: bool = False) -> float:
-    """Hit ratio over all requests of a cache that holds each item for `ttl_s`; requests are Poisson, a rate for each item.
+    """Hit ratio over all requests of a cache that holds each item for `ttl_s`; Poisson requests, a rate per item.
 
     Counted from the fetch, a miss is followed by λT hits: λT / (1 + λT). Renewed by every hit: 1 − exp(−λT).
     Fofack et al. 2012.
