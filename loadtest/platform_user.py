@@ -1,0 +1,86 @@
+"""The user that all our users derive from: one of the platform's users, with the fastest client for the target."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import gevent
+from locust.contrib.fasthttp import FastHttpUser
+
+from loadtest import plugin
+from loadtest.clients import LeanSession
+
+
+class PlatformUser(FastHttpUser):
+    """Acts as one user of the platform, chosen by the first number of its own random stream.
+
+    On the reference the client is FastHttpUser's, on the model the lean one. `rng` and `index` are set by
+    `loadtest.user_streams` before the user runs.
+    """
+
+    abstract = True
+    rng: random.Random
+    index: int
+
+    def __init__(self, environment: Any) -> None:
+        super().__init__(environment)
+        if plugin.run.virtual:
+            self.client: Any = LeanSession(self.host or "", environment.events.request, self, self.network_timeout)
+        self.settings = plugin.load()
+        self.platform_user = -1
+
+    def on_start(self) -> None:
+        """Choose who this user is."""
+        self.platform_user = self.rng.randrange(self.settings.users_in_platform)
+
+    def think(self) -> float:
+        """An exponential pause, seconds."""
+        mean_s = self.settings.think_time_s
+        return self.rng.expovariate(1 / mean_s) if mean_s > 0 else 0.0
+
+    def key_prefix(self) -> str:
+        """A prefix for idempotency keys that no other user and no other run shares."""
+        return f"{plugin.run.recorder.start_epoch_s:.6f}-{type(self).__name__}-{self.index}"
+
+    def ask(
+        self,
+        operation: str,
+        method: str,
+        path: str,
+        *,
+        json: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+        user: int | None = None,
+        intended_s: float | None = None,
+    ) -> Any:
+        """Perform one request and report it under the operation's name; returns its JSON body, or None.
+
+        `user` acts in place of this user's own. `intended_s`, an instant of `time.perf_counter`, is when the request was
+        meant to be sent; its latency counts from there.
+        """
+        actor = self.platform_user if user is None else user
+        context: dict[str, Any] = {"user": actor}
+        recorder = plugin.run.recorder
+        sent_s = time.perf_counter()
+        if intended_s is not None:
+            context["intended_s"] = intended_s - recorder.start_s
+        try:
+            with self.client.request(
+                method,
+                path,
+                name=operation,
+                json=json,
+                headers={"X-User-Id": str(actor), **(headers or {})},
+                context=context,
+                catch_response=True,
+            ) as response:
+                if intended_s is not None:
+                    response.request_meta["response_time"] += (sent_s - intended_s) * 1000
+                return response.json() if 200 <= response.status_code < 300 and response.status_code != 204 else None
+        except gevent.GreenletExit:
+            if not plugin.run.virtual:  # on the model the gateway notes it, for every client
+                recorder.unfinished(operation, actor, sent_s, context.get("intended_s"))
+            raise
