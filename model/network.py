@@ -316,7 +316,10 @@ class Network:
                     self._check_steps(f"{here} (try)", step.steps, in_batch, True, child)
                     self._check_steps(f"{here} (otherwise)", step.otherwise, in_batch, False, child)
                 case Mark():
-                    pass
+                    _require(
+                        not (in_batch and child),
+                        f"{here}: a batch's children can't mark; scatter with each_event instead",
+                    )
 
 
 def walk(steps: Steps) -> Iterator[Step]:

@@ -56,6 +56,13 @@ except ImportError:
         return function
 
 
+def called_from_python(signature: str) -> Callable[[Function], Function]:
+    """Compiled for these types alone: Python's integers would else be typed by their size, and compiled for each."""
+    if not COMPILED:
+        return compiled
+    return cast(Callable[[Function], Function], njit(signature, error_model="numpy", cache=True, nogil=True))
+
+
 MASK, GOLDEN = WORD(_MASK), WORD(0x9E37_79B9_7F4A_7C15)
 FIRST, SECOND = WORD(0xBF58_476D_1CE4_E5B9), WORD(0x94D0_49BB_1331_11EB)
 S4, S11, S27, S30, S31, S32 = WORD(4), WORD(11), WORD(27), WORD(30), WORD(31), WORD(32)
@@ -76,7 +83,7 @@ def mix(word: Any) -> Any:
 
 
 @compiled
-def child_path(path: Any, ordinal: Any) -> Any:
+def path_of(path: Any, ordinal: Any) -> Any:
     """The path of a task's child number `ordinal`: 60 bits, so that it fits beside an event's kind."""
     return mix((WORD(path) * ROTATE + WORD(ordinal) * GOLDEN + ONE) & MASK) >> S4
 
@@ -95,6 +102,24 @@ def unit(bits: Any) -> Any:
 
 
 @compiled
+def scrambled(a: Any, b: Any) -> Any:
+    """64 bits that spread two numbers: the choice of a partition."""
+    return mix(mix((WORD(a) + GOLDEN) & MASK) ^ WORD(b))
+
+
+@called_from_python("uint64(uint64, uint64)")
+def child_path(path: Any, ordinal: Any) -> Any:
+    """`path_of`, for Python."""
+    return path_of(path, ordinal)
+
+
+@called_from_python("uint64(uint64, uint64)")
+def scramble(a: Any, b: Any) -> Any:
+    """`scrambled`, for Python."""
+    return scrambled(a, b)
+
+
+@called_from_python("float64(uint64, uint64, uint64, uint64)")
 def uniform(stream: Any, origin: Any, path: Any, attempt: Any) -> Any:
     """A uniform variate by key."""
     return unit(key_of(stream, origin, path, attempt))
@@ -177,7 +202,9 @@ def draw(values: Any, kind: Any, a: Any, b: Any, c: Any, first: Any, count: Any,
     return low + (x - i) * (values[first + i + 1] - low)
 
 
-@compiled
+@called_from_python(
+    "float64(float64[::1], int64, float64, float64, float64, int64, int64, uint64, uint64, uint64, uint64)"
+)
 def sample(
     values: Any,
     kind: Any,

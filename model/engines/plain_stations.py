@@ -1,0 +1,234 @@
+"""Stations of the plain engine: first come first served, by priority, and processor sharing.
+
+A visit is planned once, when its service begins, and ends with one timed event. Waiting lines are a deque or a heap; a visit
+that is taken back stays in its line, marked, until its turn would have come. So long backlogs and priorities do not crawl.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from itertools import count
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from model.engines.order import SHARE, WAKE, system_key, traffic_key
+from model.recording import StationCounts
+from model.tables import PRIORITY, PROCESSOR_SHARING
+
+if TYPE_CHECKING:
+    from model.engines.plain import Plain, Task
+
+
+class Rejected(Exception):
+    """The waiting room is full."""
+
+
+class Visit:
+    """One task at one station."""
+
+    __slots__ = ("entered_s", "gone", "served", "task", "work_s")
+
+    def __init__(self, task: Task, entered_s: float, work_s: float) -> None:
+        self.task, self.entered_s, self.work_s = task, entered_s, work_s
+        self.served = self.gone = False
+
+
+class Queueing:
+    """Servers behind one line, in order of arrival or of the operation's priority (ties in order of arrival)."""
+
+    def __init__(self, engine: Plain, index: int, servers: int, by_priority: bool, queue_limit: int) -> None:
+        self.engine, self.env, self.index = engine, engine.env, index
+        self.servers, self.by_priority, self.queue_limit = servers, by_priority, queue_limit
+        self.busy = self.waiting = 0
+        self.here: dict[Visit, None] = {}
+        self.line: deque[Visit] = deque()
+        self.heap: list[tuple[int, int, Visit]] = []
+        self.numbers = count()
+        self.counts = StationCounts()
+
+    def enter(self, task: Task, work_s: float) -> None:
+        """Begin service, or wait for it. Raises `Rejected` when the waiting room is full."""
+        self._advance()
+        self.counts.arrived += 1
+        full = self.busy >= self.servers
+        if full and 0 <= self.queue_limit <= self.waiting:
+            self.counts.rejected += 1
+            raise Rejected
+        visit = Visit(task, self.env.now, work_s)
+        task.visit, task.place = visit, self
+        self.here[visit] = None
+        if not full:
+            self._begin(visit)
+            return
+        self.waiting += 1
+        if self.by_priority:
+            heapq.heappush(self.heap, (task.priority_class, next(self.numbers), visit))
+        else:
+            self.line.append(visit)
+
+    def _begin(self, visit: Visit) -> None:
+        self.busy += 1
+        visit.served = True
+        counts, wait_s = self.counts, self.env.now - visit.entered_s
+        counts.waits += 1
+        counts.waited += wait_s > 0
+        counts.wait_s += wait_s
+        task = visit.task
+        self.engine.later(visit.work_s, traffic_key(task.origin, task.path, WAKE), lambda _: self._complete(visit))
+
+    def _complete(self, visit: Visit) -> None:
+        if visit.gone:
+            return
+        self._advance()
+        self._leave(visit)
+        self.counts.completed += 1
+        self.busy -= 1
+        self._serve_waiting()
+        self.engine.wake(visit.task)
+
+    def _serve_waiting(self) -> None:
+        while self.busy < self.servers and self.waiting > 0:
+            visit = heapq.heappop(self.heap)[2] if self.by_priority else self.line.popleft()
+            if not visit.gone:
+                self.waiting -= 1
+                self._begin(visit)
+
+    def withdraw(self, task: Task) -> None:
+        """The task gives up: its deadline has passed, or its process died."""
+        self._advance()
+        visit = task.visit
+        assert visit is not None
+        self._leave(visit)
+        self.counts.withdrawn += 1
+        if visit.served:
+            self.busy -= 1
+            self._serve_waiting()
+        else:
+            self.waiting -= 1
+
+    def _leave(self, visit: Visit) -> None:
+        visit.gone = True
+        del self.here[visit]
+        self.counts.sojourn_s += self.env.now - max(visit.entered_s, self.counts.window_s)
+        visit.task.place = None
+
+    def set_servers(self, servers: int) -> None:
+        """From now on this many servers; who is in service stays there."""
+        self._advance()
+        self.servers = servers
+        self._serve_waiting()
+
+    def _advance(self) -> None:
+        self.counts.advance(self.env.now, self.busy, self.waiting, self.servers)
+
+    def open_window(self) -> None:
+        """Forget the warm-up: counters start anew with who is present."""
+        now_s = self.env.now
+        self.counts = StationCounts(present_start=self.busy + self.waiting, since_s=now_s, window_s=now_s)
+
+    def finish(self, row: np.void) -> None:
+        """Write the counters, brought up to now, into a row of `STATION_COUNTS`."""
+        self._advance()
+        self.counts.write(row, servers=self.servers, present=[visit.entered_s for visit in self.here])
+
+
+class Sharing:
+    """All present share the servers equally, none faster than one server: planned in virtual time, work done per customer."""
+
+    def __init__(self, engine: Plain, index: int, servers: int, queue_limit: int) -> None:
+        self.engine, self.env, self.index = engine, engine.env, index
+        self.servers, self.queue_limit = servers, queue_limit
+        self.here: dict[Visit, None] = {}
+        self.heap: list[tuple[float, int, Visit]] = []  # by the virtual time at which the work is done
+        self.numbers = count()
+        self.virtual_s, self.epoch = 0.0, 0
+        self.counts = StationCounts()
+
+    def _rate(self) -> float:
+        return min(1.0, self.servers / len(self.here))
+
+    def _advance(self) -> None:
+        counts = self.counts
+        if self.here:
+            self.virtual_s += (self.env.now - counts.since_s) * self._rate()
+        busy = min(len(self.here), self.servers)
+        counts.advance(self.env.now, busy, len(self.here) - busy, self.servers)
+
+    def _plan(self) -> None:
+        """Whose work is done first goes first; what was planned before is void."""
+        self.epoch += 1
+        while self.heap and self.heap[0][2].gone:
+            heapq.heappop(self.heap)
+        if self.heap and self.servers > 0:
+            left_s = max(0.0, (self.heap[0][0] - self.virtual_s) / self._rate())
+            epoch = self.epoch
+            self.engine.later(left_s, system_key(self.index, 0, 0, SHARE), lambda _: self._first_done(epoch))
+
+    def _first_done(self, epoch: int) -> None:
+        if epoch != self.epoch:
+            return
+        self._advance()
+        visit = heapq.heappop(self.heap)[2]
+        self.counts.completed += 1
+        self.counts.waits += 1
+        self.counts.wait_s += max(0.0, self.env.now - visit.entered_s - visit.work_s)
+        self._leave(visit)
+        self.engine.wake(visit.task)
+
+    def enter(self, task: Task, work_s: float) -> None:
+        """Join those who share. Raises `Rejected` when the room beyond the servers is full."""
+        self._advance()
+        self.counts.arrived += 1
+        if 0 <= self.queue_limit <= len(self.here) - self.servers:
+            self.counts.rejected += 1
+            raise Rejected
+        self.counts.waited += len(self.here) >= self.servers
+        visit = Visit(task, self.env.now, work_s)
+        task.visit, task.place = visit, self
+        self.here[visit] = None
+        heapq.heappush(self.heap, (self.virtual_s + work_s, next(self.numbers), visit))
+        self._plan()
+
+    def withdraw(self, task: Task) -> None:
+        """The task gives up."""
+        self._advance()
+        assert task.visit is not None
+        self.counts.withdrawn += 1
+        self._leave(task.visit)
+
+    def _leave(self, visit: Visit) -> None:
+        visit.gone = True
+        self.counts.sojourn_s += self.env.now - max(visit.entered_s, self.counts.window_s)
+        visit.task.place = None
+        del self.here[visit]
+        if not self.here:
+            self.virtual_s = 0.0  # keeps the precision of a long run
+        self._plan()
+
+    def set_servers(self, servers: int) -> None:
+        """From now on this many servers."""
+        self._advance()
+        self.servers = servers
+        self._plan()
+
+    def open_window(self) -> None:
+        """Forget the warm-up."""
+        self._advance()
+        now_s = self.env.now
+        self.counts = StationCounts(present_start=len(self.here), since_s=now_s, window_s=now_s)
+
+    def finish(self, row: np.void) -> None:
+        """Write the counters, brought up to now, into a row of `STATION_COUNTS`."""
+        self._advance()
+        self.counts.write(row, servers=self.servers, present=[visit.entered_s for visit in self.here])
+
+
+def build(engine: Plain, index: int) -> Queueing | Sharing:
+    """The station of one row of the table."""
+    row = engine.tables.stations[index]
+    servers, discipline, queue_limit = int(row["servers"]), int(row["discipline"]), int(row["queue_limit"])
+    if discipline == PROCESSOR_SHARING:
+        return Sharing(engine, index, servers, queue_limit)
+    return Queueing(engine, index, servers, discipline == PRIORITY, queue_limit)
