@@ -1,0 +1,82 @@
+"""``feed.publish`` and ``feed.open``."""
+
+from __future__ import annotations
+
+import time
+
+import msgspec
+import structlog
+from starlette.requests import Request
+from starlette.responses import Response
+
+from reference_impl.database import microseconds
+from reference_impl.feed.records import PublishedPost, encode
+from reference_impl.feed.strategies import START, STRATEGIES, Cursor, page
+from reference_impl.topics import POSTS, DeliveryFailed
+from reference_impl.web import ApiError, Platform, caller, clean_text, json_response, read_body
+
+log = structlog.get_logger()
+LIMIT_DEFAULT, LIMIT_MAX = 20, 100
+
+
+class NewPost(msgspec.Struct):
+    """Body of ``feed.publish``."""
+
+    title: str
+    content: str
+
+
+new_post = msgspec.json.Decoder(NewPost)
+
+INSERT_POST = """
+INSERT INTO posts (author_id, title, content)
+SELECT $1, $2, $3 WHERE EXISTS (SELECT FROM users WHERE id = $1)
+RETURNING id, created_at"""
+
+
+async def publish(request: Request, platform: Platform) -> Response:
+    """Store a post and hand it to fan-out; 201 once the log has it.
+
+    If the log does not acknowledge it the answer is 201 all the same: the row is an outbox, and the dispatcher finds
+    it there (``published_at`` is null). Nothing that was accepted is lost; it is only delivered later.
+    """
+    author = caller(request)
+    body = await read_body(request, new_post)
+    title = clean_text(body.title, "title")
+    content = clean_text(body.content, "content", empty=True)
+    row = await platform.pool.fetchrow(INSERT_POST, author, title, content)
+    if row is None:
+        raise ApiError(404, f"there is no user {author}")
+    post_id, created_at = row
+    record = PublishedPost(post_id, author, microseconds(created_at), time.time())
+    try:
+        await platform.producer.produce(POSTS, str(post_id), encode(record))
+    except DeliveryFailed as error:
+        log.warning("publish.outbox", post=post_id, error=str(error))
+    return json_response({"id": post_id, "created_at": created_at.timestamp()}, 201)
+
+
+async def open_feed(request: Request, platform: Platform) -> Response:
+    """A page of the caller's feed, newest first."""
+    user = caller(request)
+    query = request.query_params
+    limit_text = query.get("limit") or str(LIMIT_DEFAULT)
+    if not (limit_text.isascii() and limit_text.isdigit() and 1 <= int(limit_text[:9]) <= LIMIT_MAX):
+        raise ApiError(422, f"limit has to be a whole number from 1 to {LIMIT_MAX}")
+    after = START
+    if cursor := query.get("cursor"):
+        try:
+            after = Cursor.decode(cursor)
+        except ValueError as error:
+            raise ApiError(400, str(error)) from None
+    strategy = STRATEGIES[platform.settings.feed_strategy]
+    entries, following = await page(strategy, platform.pool, user, after, int(limit_text))
+    return json_response(
+        {
+            "posts": [
+                {"id": e.id, "author_id": e.author_id, "title": e.title, "created_at": e.created_at.timestamp()}
+                for e in entries
+            ],
+            "next_cursor": following.encode() if following else None,
+        }
+    )

@@ -1,0 +1,125 @@
+"""``status``: health, processes, lag and row counts of a running reference.
+
+**Lag** is what was acknowledged to the producers less what the groups have committed, per partition. It is not taken
+from the broker's "latest" offsets, which the embedded broker reports wrongly. The producers' highest acknowledged
+offsets are read from their metrics; a producer that was started again and has not produced since knows none, and its
+partitions then count as caught up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import urllib.error
+import urllib.request
+from collections import defaultdict
+from typing import Any
+
+import asyncpg
+from confluent_kafka import KafkaException
+from prometheus_client.parser import text_string_to_metric_families
+
+from reference_impl import lifecycle, processes, roles
+from reference_impl.seeding import TABLES
+from reference_impl.state import State
+from reference_impl.topics import GROUPS, committed_offsets
+
+PRODUCING_ROLES = (roles.API, roles.DISPATCHER)
+COUNTERS = (
+    "flashcrowd_interactions_accepted_total",
+    "flashcrowd_interactions_applied_total",
+    "flashcrowd_interactions_unchanged_total",
+    "flashcrowd_posts_dispatched_total",
+    "flashcrowd_posts_swept_total",
+    "flashcrowd_feed_rows_total",
+)
+
+
+def _metrics(url: str) -> str:
+    try:
+        with urllib.request.urlopen(url, timeout=3) as answer:
+            return str(answer.read(), "utf-8")
+    except OSError:
+        return ""
+
+
+def lag(current: State) -> dict[str, int] | None:
+    """Topic → records acknowledged and not yet committed by the topic's group; None if the broker does not answer."""
+    acknowledged: dict[str, dict[int, int]] = defaultdict(dict)
+    for child in current.processes:
+        if child.role not in PRODUCING_ROLES:
+            continue
+        for family in text_string_to_metric_families(_metrics(child.metrics_url)):
+            if family.name == "flashcrowd_topic_acknowledged_offset":
+                for sample in family.samples:
+                    topic, partition = sample.labels["topic"], int(sample.labels["partition"])
+                    known = acknowledged[topic].get(partition, 0)
+                    acknowledged[topic][partition] = max(known, int(sample.value) + 1)
+    try:
+        committed = {topic: committed_offsets(current.kafka_bootstrap, topic) for topic in GROUPS}
+    except KafkaException:
+        return None
+    return {
+        topic: sum(max(0, end - committed[topic].get(partition, 0)) for partition, end in acknowledged[topic].items())
+        for topic in GROUPS
+    }
+
+
+def _counters(current: State) -> dict[str, int]:
+    """Sums over the processes that run now; one that was killed took its counts with it."""
+    totals = dict.fromkeys(COUNTERS, 0)
+    for child in current.processes:
+        for family in text_string_to_metric_families(_metrics(child.metrics_url) if child.metrics_url else ""):
+            for sample in family.samples:
+                if sample.name in totals:
+                    totals[sample.name] += int(sample.value)
+    return {name.removeprefix("flashcrowd_").removesuffix("_total"): total for name, total in totals.items()}
+
+
+async def _row_counts(database_url: str) -> dict[str, int] | None:
+    try:
+        connection = await asyncpg.connect(database_url, timeout=5)
+    except (OSError, asyncpg.PostgresError, TimeoutError):
+        return None
+    try:
+        counts = {table: await connection.fetchval(f"SELECT count(*) FROM {table}") for table in TABLES}
+        counts["posts_unpublished"] = await connection.fetchval("SELECT count(*) FROM posts WHERE published_at IS NULL")
+        return counts
+    finally:
+        await connection.close()
+
+
+def _health(current: State) -> dict[str, Any]:
+    try:
+        with urllib.request.urlopen(current.api_url + "/healthz", timeout=5) as answer:
+            return dict(json.load(answer))
+    except urllib.error.HTTPError as error:
+        return dict(json.load(error))
+    except OSError as error:
+        return {"status": "unavailable", "error": str(error)}
+
+
+def report(current: State) -> dict[str, Any]:
+    """Everything that ``status`` shows; ``up`` is true if all processes run and the API is healthy."""
+    health = _health(current)
+    running = {child.name: processes.alive(child) for child in current.processes}
+    return {
+        "up": all(running.values()) and health["status"] == "ok",
+        "api_url": current.api_url,
+        "health": health,
+        "processes": [
+            {
+                "name": child.name,
+                "pid": child.pid,
+                "state": "running" if running[child.name] else "dead",
+                "ready": running[child.name] and (not child.metrics_url or lifecycle.ready(child)),
+                "memory_bytes": processes.memory_bytes(child),
+                "metrics_url": child.metrics_url,
+            }
+            for child in current.processes
+        ],
+        "lag_records": lag(current),
+        "counters": _counters(current),
+        "rows": asyncio.run(_row_counts(current.database_url)),
+        "settings": {key: value for key, value in current.settings.items() if key != "database_url"},
+    }

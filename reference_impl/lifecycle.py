@@ -1,0 +1,254 @@
+"""``up`` and ``down``: start everything, wait until it is healthy, stop everything."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import os
+import shutil
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from reference_impl import embedded, processes, roles, state
+from reference_impl.processes import Child, StartFailed
+from reference_impl.settings import Settings
+from reference_impl.state import State, StateError
+
+READY_WITHIN_S = 60.0
+API_STOP_S, WORKER_STOP_S, SERVER_STOP_S = 3.5, 3.0, 2.0
+
+Progress = Callable[[str], None]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Scale:
+    """How many processes of each kind."""
+
+    fanout_workers: int = 1
+    interaction_workers: int = 1
+
+    def names(self) -> list[tuple[str, str]]:
+        """(name, role) of every process of ours."""
+        many = ((roles.FANOUT_WORKER, self.fanout_workers), (roles.INTERACTION_WORKER, self.interaction_workers))
+        return [
+            (roles.API, roles.API),
+            (roles.DISPATCHER, roles.DISPATCHER),
+            *((f"{role}_{number}", role) for role, count in many for number in range(1, count + 1)),
+        ]
+
+
+def up(settings: Settings, scale: Scale, cpus: Sequence[int], progress: Progress) -> State:
+    """Start what is missing; return the state once all is healthy. Whatever fails, what was started is stopped.
+
+    If it is up already its state is returned; workers that have died are started again with the settings it has.
+
+    Raises:
+        StartFailed, embedded.NotInstalled, StateError, database.DatabaseTooOld.
+    """
+    state_dir = Path(settings.state_dir)
+    state.prepare(state_dir)
+    with state.locked(state_dir):
+        running = state.read(state_dir)
+        if running and any(processes.alive(child) for child in running.processes):
+            return _repair(running, progress)
+        if running:
+            _remove_remains(running)
+        for old in [*state_dir.glob("*.log"), *state_dir.glob("milestones-*.csv")]:
+            old.unlink()
+        unpinned = _pin(cpus)
+        try:
+            return _start_all(settings, scale, cpus, progress)
+        finally:
+            if unpinned:
+                os.sched_setaffinity(0, unpinned)
+
+
+def _pin(cpus: Sequence[int]) -> set[int]:
+    """Pin this process, and with it all that it starts; return the cores it had before, empty if nothing was done."""
+    if not cpus:
+        return set()
+    if not hasattr(os, "sched_setaffinity"):
+        raise StartFailed("--cpus: this system cannot pin processes to cores")
+    before = os.sched_getaffinity(0)
+    if not set(cpus) <= before:
+        raise StartFailed(f"--cpus: there are only the cores {','.join(map(str, sorted(before)))}")
+    os.sched_setaffinity(0, cpus)
+    return before
+
+
+def _start_all(settings: Settings, scale: Scale, cpus: Sequence[int], progress: Progress) -> State:
+    began = time.monotonic()
+    state_dir = Path(settings.state_dir)
+    current = State("", "", "", str(state_dir), "", list(cpus), 0.0, {}, [])
+    try:
+        settings = _start_servers(settings, current, progress)
+        _prepare_servers(settings, progress)
+        settings = dataclasses.replace(settings, api_port=settings.api_port or processes.free_port())
+        current.api_url = f"http://{settings.api_host}:{settings.api_port}"
+        current.settings = dataclasses.asdict(settings)
+        for name, role in scale.names():
+            current.processes.append(_start_role(name, role, settings))
+            state.write(current)
+        _wait_until_ready(current, progress)
+    except BaseException:  # Ctrl-C too
+        _stop_all(current)
+        raise
+    current.started_in_s = round(time.monotonic() - began, 3)
+    state.write(current)
+    return current
+
+
+def _start_servers(settings: Settings, current: State, progress: Progress) -> Settings:
+    """Start the embedded servers that no URL replaces; note each in the state file at once."""
+    state_dir = Path(settings.state_dir)
+    if not (settings.database_url and settings.kafka_bootstrap):
+        current.scratch_dir = str(embedded.make_scratch_directory())
+        state.write(current)
+    scratch = Path(current.scratch_dir)
+    if not settings.database_url:
+        progress("starting PostgreSQL")
+        child, url = embedded.start_postgres(scratch, state_dir, settings.database_port or processes.free_port())
+        current.processes.append(child)
+        settings = dataclasses.replace(settings, database_url=url)
+    current.database_url = settings.database_url
+    state.write(current)
+    if not settings.kafka_bootstrap:
+        progress("starting Kafka's broker")
+        child, bootstrap = embedded.start_kafka(scratch, state_dir, settings.kafka_port or processes.free_port())
+        current.processes.append(child)
+        settings = dataclasses.replace(settings, kafka_bootstrap=bootstrap)
+    current.kafka_bootstrap = settings.kafka_bootstrap
+    state.write(current)
+    return settings
+
+
+def _prepare_servers(settings: Settings, progress: Progress) -> None:
+    import asyncpg
+    from confluent_kafka import KafkaException
+
+    from reference_impl import database, topics
+
+    progress("migrating the database")
+    deadline = time.monotonic() + READY_WITHIN_S / 2
+    while True:
+        try:
+            asyncio.run(database.migrate(settings.database_url))
+            break
+        except (OSError, asyncpg.CannotConnectNowError) as error:
+            if time.monotonic() > deadline:
+                raise StartFailed(f"the database does not answer: {error}") from None
+            time.sleep(0.05)
+        except (asyncpg.PostgresError, ValueError) as error:
+            raise StartFailed(f"the database refuses: {error}") from None
+    progress("creating topics")
+    try:
+        created = topics.create_topics(settings)
+    except KafkaException as error:
+        raise StartFailed(f"Kafka at {settings.kafka_bootstrap}: {error.args[0].str()}") from None
+    for topic in created:
+        asyncio.run(database.next_generation(settings.database_url, topic))
+
+
+def _start_role(name: str, role: str, settings: Settings) -> Child:
+    """Start one process of ours; its settings go by the environment."""
+    state_dir = Path(settings.state_dir)
+    port = 0 if role == roles.API else processes.free_port()
+    url = f"http://127.0.0.1:{port}/metrics" if port else f"http://{settings.api_host}:{settings.api_port}/metrics"
+    source = str(Path(__file__).resolve().parent.parent)
+    search_path = os.pathsep.join(filter(None, (source, os.environ.get("PYTHONPATH"))))
+    return processes.start(
+        name,
+        role,
+        [sys.executable, "-m", "reference_impl", "run", role, "--name", name, "--metrics-port", str(port)],
+        state_dir / f"{name}.log",
+        environment={**settings.to_environment(), "PYTHONPATH": search_path},
+        directory=state_dir,
+        metrics_url=url,
+    )
+
+
+def ready(child: Child) -> bool:
+    """Whether a process of ours is at work: the API answers its health check, a worker has joined its group."""
+    api = child.role == roles.API
+    url = child.metrics_url.replace("/metrics", "/healthz") if api else child.metrics_url
+    try:
+        with urllib.request.urlopen(url, timeout=3) as answer:
+            return api or b"flashcrowd_worker_ready 1.0" in answer.read()
+    except (OSError, urllib.error.HTTPError):
+        return False
+
+
+def _wait_until_ready(current: State, progress: Progress) -> None:
+    deadline = time.monotonic() + READY_WITHIN_S
+    waiting = [child for child in current.processes if child.metrics_url]
+    while waiting:
+        progress(f"waiting for {', '.join(child.name for child in waiting)}")
+        for child in current.processes:
+            if not processes.alive(child):
+                raise StartFailed(f"{child.name} ended while starting", child)
+        waiting = [child for child in waiting if not ready(child)]
+        if waiting and time.monotonic() > deadline:
+            raise StartFailed(f"{waiting[0].name} is not ready after {READY_WITHIN_S:g} s", waiting[0])
+        time.sleep(0.05)
+
+
+def _repair(current: State, progress: Progress) -> State:
+    dead = [child for child in current.processes if not processes.alive(child)]
+    for child in dead:
+        if not child.metrics_url:
+            raise StartFailed(f"{child.name} has died, and its data with it; take the rest down first", child)
+        progress(f"{child.name} has died; starting it again")
+        unpinned = _pin(current.cpus)
+        try:
+            again = _start_role(child.name, child.role, current.to_settings())
+        finally:
+            if unpinned:
+                os.sched_setaffinity(0, unpinned)
+        current.processes = [again if c is child else c for c in current.processes]
+        state.write(current)
+    if dead:
+        _wait_until_ready(current, progress)
+    return current
+
+
+def down(state_dir: Path) -> tuple[int, list[str]]:
+    """Stop everything that ``up`` started; return how many processes ran, and the names of those that were killed.
+
+    Within ten seconds: the API answers what it has, the workers finish and commit their batch, the servers stop.
+
+    Raises:
+        StateError.
+    """
+    if not state_dir.is_dir():
+        return 0, []
+    with state.locked(state_dir):
+        current = state.read(state_dir)
+        if current is None:
+            return 0, []
+        count = sum(processes.alive(child) for child in current.processes)
+        return count, _stop_all(current)
+
+
+def _stop_all(current: State) -> list[str]:
+    ours = [child for child in current.processes if child.metrics_url]
+    api = [child for child in ours if child.role == roles.API]
+    workers = [child for child in ours if child.role != roles.API]
+    servers = [child for child in current.processes if not child.metrics_url]
+    killed = processes.stop(api, API_STOP_S)
+    killed += processes.stop(workers, WORKER_STOP_S)
+    killed += processes.stop(servers, SERVER_STOP_S, embedded.STOP_SIGNALS)
+    _remove_remains(current)
+    return killed
+
+
+def _remove_remains(current: State) -> None:
+    if current.scratch_dir:
+        shutil.rmtree(current.scratch_dir, ignore_errors=True)
+    state.path(Path(current.state_dir)).unlink(missing_ok=True)
+
+
+__all__ = ["Scale", "StateError", "down", "ready", "up"]

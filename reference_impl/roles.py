@@ -1,0 +1,95 @@
+"""What each process of the platform does: ``python -m reference_impl run ROLE``."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import AsyncIterator
+
+import asyncpg
+import structlog
+from prometheus_client import start_http_server
+
+from reference_impl import logs
+from reference_impl.database import open_pool
+from reference_impl.settings import Settings
+from reference_impl.topics import FANOUT, INTERACTIONS, POSTS, LogConsumer, LogProducer, work
+
+API, DISPATCHER, FANOUT_WORKER, INTERACTION_WORKER = "api", "fanout_dispatcher", "fanout_worker", "interaction_worker"
+ROLES = (API, DISPATCHER, FANOUT_WORKER, INTERACTION_WORKER)
+
+log = structlog.get_logger()
+
+
+def run(role: str, name: str, metrics_port: int, settings: Settings) -> None:
+    """Run ``role`` until SIGTERM. A worker exports its metrics at ``metrics_port`` (0: not at all)."""
+    logs.configure(name)
+    log.info("start", role=role, strategy=settings.feed_strategy)
+    if role == API:
+        from reference_impl.app import serve
+
+        serve(settings)
+        return
+    if metrics_port:
+        start_http_server(metrics_port, addr="127.0.0.1")
+    workers = {DISPATCHER: _dispatch, FANOUT_WORKER: _fan_out, INTERACTION_WORKER: _interact}
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(workers[role](name, settings))
+    log.info("stopped")
+
+
+def _loop_factory() -> type[asyncio.AbstractEventLoop]:
+    try:
+        import uvloop
+    except ImportError:  # an optional extra
+        return asyncio.SelectorEventLoop
+    return uvloop.Loop
+
+
+@contextlib.asynccontextmanager
+async def _worker(settings: Settings, topic: str) -> AsyncIterator[tuple[asyncpg.Pool, LogConsumer, asyncio.Event]]:
+    """A worker's pool, consumer and stop signal; the consumer leaves its group at the end."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    pool = await open_pool(settings, settings.worker_pool_size)
+    consumer = LogConsumer(settings, topic)
+    try:
+        yield pool, consumer, stop
+    finally:
+        await consumer.close()
+        await pool.close()
+
+
+async def _dispatch(_name: str, settings: Settings) -> None:
+    from reference_impl.feed.workers import Dispatcher
+
+    async with _worker(settings, POSTS) as (pool, consumer, stop):
+        producer = LogProducer(settings)
+        try:
+            dispatcher = Dispatcher(settings, pool, producer)
+            await work(consumer, dispatcher.handle, stop, when_idle=dispatcher.sweep)
+        finally:
+            await producer.close()
+
+
+async def _fan_out(name: str, settings: Settings) -> None:
+    from reference_impl.feed.workers import FanoutWorker
+    from reference_impl.milestones import MilestoneFile
+
+    async with _worker(settings, FANOUT) as (pool, consumer, stop):
+        milestones = MilestoneFile(settings.state_dir, name)
+        await work(consumer, FanoutWorker(settings, pool, milestones).handle, stop)
+        milestones.close()
+
+
+async def _interact(name: str, settings: Settings) -> None:
+    from reference_impl.interactions.worker import InteractionWorker
+    from reference_impl.milestones import MilestoneFile
+
+    async with _worker(settings, INTERACTIONS) as (pool, consumer, stop):
+        generation = await pool.fetchval("SELECT generation FROM log_generations WHERE topic = $1", INTERACTIONS)
+        milestones = MilestoneFile(settings.state_dir, name)
+        await work(consumer, InteractionWorker(pool, milestones, generation or 0).handle, stop)
+        milestones.close()

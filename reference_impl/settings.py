@@ -1,0 +1,130 @@
+"""Every URL, port and knob of the reference, each overridable by an environment variable.
+
+The field ``feed_strategy`` is set by ``FLASHCROWD_FEED_STRATEGY``, and so on for every field: the prefix
+``FLASHCROWD_`` and the field's name in capitals.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ENV_PREFIX = "FLASHCROWD_"
+STRATEGIES = ("naive", "indexed", "push", "hybrid")
+
+
+class SettingsError(ValueError):
+    """A setting is not what it should be; the message is one line for the person who set it."""
+
+
+def default_state_dir() -> str:
+    """The directory of the running reference's files: temporary, and one for each user of the machine."""
+    return str(Path(tempfile.gettempdir()) / f"flashcrowd-{os.getuid()}" / "reference")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Configuration of one deployment of the reference. Times are in seconds."""
+
+    state_dir: str = dataclasses.field(default_factory=default_state_dir)
+    """Logs, milestones and ``state.json``."""
+    database_url: str = ""
+    """PostgreSQL 18 or newer; empty: start an embedded one."""
+    kafka_bootstrap: str = ""
+    """``host:port`` of a Kafka broker; empty: start an embedded one."""
+    api_host: str = "127.0.0.1"
+    api_port: int = 0
+    """0: a free port."""
+    database_port: int = 0
+    """Of the embedded PostgreSQL; 0: a free port."""
+    kafka_port: int = 0
+    """Of the embedded broker; 0: a free port."""
+    feed_strategy: str = "hybrid"
+    feed_threshold: int = 10_000
+    """A followee with more followers than this is not precomputed: the posts are pulled when a feed is opened."""
+    fanout_batch_followers: int = 1_000
+    """Followers in one record of the topic ``fanout``."""
+    poll_max: int = 500
+    """Records that a worker takes at once at most."""
+    poll_wait_s: float = 0.02
+    """How long a worker waits for its batch to fill once it has a first record."""
+    pool_size: int = 16
+    """Database connections of the API."""
+    worker_pool_size: int = 2
+    """Database connections of each worker."""
+    pool_timeout_s: float = 5.0
+    """Longest wait for a database connection before the answer is 503."""
+    producer_linger_s: float = 0.002
+    """How long the Kafka producer waits for a batch to fill."""
+    produce_timeout_s: float = 5.0
+    """Longest wait for the log's acknowledgement before an interaction is answered with 503."""
+    topic_partitions: int = 8
+    session_timeout_s: float = 6.0
+    """Of a consumer group's member. The embedded broker takes half of it to let a member join."""
+    fetch_wait_s: float = 0.1
+    """How long the broker may hold a fetch that finds nothing."""
+    outbox_after_s: float = 5.0
+    """A post that is not dispatched after this long is dispatched from its row."""
+    follow_backfill_posts: int = 20
+    """Posts of a new followee that are put in the follower's precomputed feed."""
+    initial_posts_per_user: int = 3
+    """Rounds of posts that ``seed`` writes."""
+    feed_seed_rows: int = 100
+    """Precomputed feed rows per follower that ``seed`` writes at most."""
+
+    def __post_init__(self) -> None:
+        if self.feed_strategy not in STRATEGIES:
+            raise SettingsError(
+                f"{ENV_PREFIX}FEED_STRATEGY is {self.feed_strategy!r}; it has to be one of {', '.join(STRATEGIES)}"
+                + _did_you_mean(self.feed_strategy, STRATEGIES)
+            )
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, str):
+                continue
+            least = 0 if field.name.endswith(("_port", "_wait_s", "_linger_s", "_threshold", "_posts")) else 1e-3
+            most = 65_535 if field.name.endswith("_port") else 10**9
+            if not least <= value <= most:
+                raise SettingsError(f"{ENV_PREFIX}{field.name.upper()} is {value}; it has to be from {least} to {most}")
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
+        """Settings from the environment's variables; ``overrides`` (those that are not None) go before them.
+
+        Raises:
+            SettingsError: a value has the wrong type or range, or a variable's name is nearly that of a setting.
+        """
+        environment = os.environ if environment is None else environment
+        types = {ENV_PREFIX + f.name.upper(): (f.name, f.type) for f in dataclasses.fields(cls)}
+        values: dict[str, Any] = {}
+        for variable, text in environment.items():
+            if not variable.startswith(ENV_PREFIX):
+                continue
+            if variable not in types:
+                # The prefix is shared with the other packages: only a near miss is surely meant for us.
+                if hint := _did_you_mean(variable, types, cutoff=0.9):
+                    raise SettingsError(f"{variable} is no setting of the reference{hint}")
+                continue
+            name, kind = types[variable]
+            try:
+                values[name] = {"int": int, "float": float}.get(str(kind), str)(text)
+            except ValueError:
+                wanted = {"int": "a whole number", "float": "a number"}[str(kind)]
+                raise SettingsError(f"{variable} is {text!r}; it has to be {wanted}") from None
+        values.update({name: value for name, value in overrides.items() if value is not None})
+        return cls(**values)
+
+    def to_environment(self) -> dict[str, str]:
+        """The variables from which :meth:`from_environment` makes these settings again."""
+        return {ENV_PREFIX + name.upper(): str(value) for name, value in dataclasses.asdict(self).items()}
+
+
+def _did_you_mean(given: str, known: Mapping[str, Any] | tuple[str, ...], cutoff: float = 0.6) -> str:
+    near = difflib.get_close_matches(given, list(known), n=1, cutoff=cutoff)
+    return f"; did you mean {near[0]}?" if near else ""

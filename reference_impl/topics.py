@@ -1,0 +1,247 @@
+"""Kafka: topic names, an idempotent producer for asyncio, and the consumer loop with manual commits."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event, Thread
+
+import structlog
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic  # the module where its type is declared
+from prometheus_client import Counter, Gauge
+
+from reference_impl.settings import Settings
+
+POSTS = "posts"
+FANOUT = "fanout"
+INTERACTIONS = "interactions"
+GROUPS = {POSTS: "fanout_dispatchers", FANOUT: "fanout_workers", INTERACTIONS: "interaction_workers"}
+"""Topic → the consumer group that works it off."""
+
+IDLE_POLL_S = 0.5
+RETRY_FIRST_S, RETRY_LONGEST_S = 0.1, 2.0
+
+log = structlog.get_logger()
+acknowledged_offset = Gauge(
+    "flashcrowd_topic_acknowledged_offset", "Highest offset acknowledged to this producer", ["topic", "partition"]
+)
+commit_failures = Counter("flashcrowd_commit_failures", "Offset commits that failed (the batch comes again)", ["topic"])
+worker_ready = Gauge("flashcrowd_worker_ready", "1 once the worker's group has given it its partitions")
+
+
+class DeliveryFailed(Exception):
+    """The log did not acknowledge a record; whether it has it is unknown."""
+
+
+class LogProducer:
+    """An idempotent producer (``acks=all``) whose acknowledgements are awaited on the event loop.
+
+    librdkafka reports deliveries on the thread that polls. The reports are collected there and handed to the event
+    loop together: one wake-up for many records.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._timeout_s = settings.produce_timeout_s
+        self._producer = Producer(
+            {
+                "bootstrap.servers": settings.kafka_bootstrap,
+                "enable.idempotence": True,
+                "acks": "all",
+                "linger.ms": settings.producer_linger_s * 1000,
+                "message.timeout.ms": int(settings.produce_timeout_s * 1000),
+                "error_cb": lambda error: log.warning("kafka.producer", error=str(error)),
+            }
+        )
+        self._reports: deque[tuple[asyncio.Future[tuple[int, int]], KafkaError | None, Message]] = deque()
+        self._stop = Event()
+        self._thread = Thread(target=self._poll, name="kafka-producer", daemon=True)
+        self._thread.start()
+
+    async def produce(self, topic: str, key: str, value: bytes) -> tuple[int, int]:
+        """Append a record; return ``(partition, offset)`` once the log has acknowledged it.
+
+        Raises:
+            DeliveryFailed: no acknowledgement within ``produce_timeout_s``, or the local queue is full.
+        """
+        future: asyncio.Future[tuple[int, int]] = self._loop.create_future()
+
+        def delivered(error: KafkaError | None, message: Message) -> None:
+            first = not self._reports
+            self._reports.append((future, error, message))
+            if first:
+                self._loop.call_soon_threadsafe(self._resolve)
+
+        try:
+            self._producer.produce(topic, value, key, on_delivery=delivered)
+            return await asyncio.wait_for(future, self._timeout_s + 1)
+        except (BufferError, KafkaException, TimeoutError) as error:
+            raise DeliveryFailed(f"{topic}: {error or 'no acknowledgement'}") from error
+
+    def _resolve(self) -> None:
+        while self._reports:
+            future, error, message = self._reports.popleft()
+            if error is None:
+                partition, offset = message.partition(), message.offset()
+                assert partition is not None and offset is not None  # an acknowledged record has both
+                acknowledged_offset.labels(message.topic(), partition).set(offset)
+                if not future.done():
+                    future.set_result((partition, offset))
+            elif not future.done():
+                future.set_exception(DeliveryFailed(error.str()))
+
+    def _poll(self) -> None:
+        while not self._stop.is_set():
+            self._producer.poll(0.2)
+
+    async def check(self, timeout_s: float) -> None:
+        """Ask the broker for its metadata.
+
+        Raises:
+            KafkaException: it did not answer in time.
+        """
+        await asyncio.to_thread(self._producer.list_topics, timeout=timeout_s)
+
+    async def close(self, timeout_s: float = 3.0) -> None:
+        """Wait for outstanding acknowledgements, then stop the polling thread."""
+        await asyncio.to_thread(self._producer.flush, timeout_s)
+        self._stop.set()
+        await asyncio.to_thread(self._thread.join, 1.0)
+
+
+class LogConsumer:
+    """A member of a topic's consumer group. Only one thread ever touches it; nothing is committed by itself."""
+
+    def __init__(self, settings: Settings, topic: str) -> None:
+        self.topic = topic
+        self._settings = settings
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="kafka-consumer")
+        session_ms = int(settings.session_timeout_s * 1000)
+        self._consumer = Consumer(
+            {
+                "bootstrap.servers": settings.kafka_bootstrap,
+                "group.id": GROUPS[topic],
+                "enable.auto.commit": False,
+                "auto.offset.reset": "earliest",
+                "session.timeout.ms": session_ms,
+                "heartbeat.interval.ms": session_ms // 6,
+                "fetch.wait.max.ms": int(settings.fetch_wait_s * 1000),
+                "error_cb": lambda error: log.warning("kafka.consumer", error=str(error)),
+            }
+        )
+        self._consumer.subscribe([topic], on_assign=self._assigned)
+
+    @staticmethod
+    def _assigned(_consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        worker_ready.set(1)
+        log.info("kafka.assigned", partitions=sorted(p.partition for p in partitions))
+
+    async def poll(self) -> list[Message]:
+        """The next batch: a first record (waited for half a second), then what comes within ``poll_wait_s``."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._consume)
+
+    def _consume(self) -> list[Message]:
+        messages = self._consumer.consume(1, IDLE_POLL_S)
+        if messages and self._settings.poll_max > 1:
+            messages += self._consumer.consume(self._settings.poll_max - 1, self._settings.poll_wait_s)
+        good = []
+        for message in messages:
+            if error := message.error():
+                log.warning("kafka.fetch", error=error.str())
+            else:
+                good.append(message)
+        return good
+
+    async def commit(self, messages: Sequence[Message]) -> None:
+        """Commit the offsets behind ``messages``. A failure is logged: the batch comes again and changes nothing."""
+        last: dict[int, int] = {}
+        for message in messages:
+            partition, offset = message.partition(), message.offset()
+            assert partition is not None and offset is not None  # a fetched record has both
+            last[partition] = max(offset, last.get(partition, -1))
+        offsets = [TopicPartition(self.topic, partition, offset + 1) for partition, offset in last.items()]
+        try:
+            await asyncio.get_running_loop().run_in_executor(
+                self._thread, lambda: self._consumer.commit(offsets=offsets, asynchronous=False)
+            )
+        except KafkaException as error:
+            commit_failures.labels(self.topic).inc()
+            log.warning("kafka.commit", error=str(error))
+
+    async def close(self) -> None:
+        """Leave the group, so that the others take over at once."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._consumer.close)
+        self._thread.shutdown()
+
+
+async def work(
+    consumer: LogConsumer,
+    handle: Callable[[list[Message]], Awaitable[None]],
+    stop: asyncio.Event,
+    when_idle: Callable[[], Awaitable[None]] | None = None,
+) -> None:
+    """Poll, handle, commit, until ``stop``. A batch that fails is tried again; it is committed only when handled.
+
+    At least once, then: whatever is handled twice must change nothing the second time.
+    """
+    while not stop.is_set():
+        messages = await consumer.poll()
+        if not messages:
+            if when_idle:
+                await _try_once(when_idle)
+            continue
+        pause_s = RETRY_FIRST_S
+        while not await _try_once(lambda batch=messages: handle(batch)):  # type: ignore[misc]  # mypy: default of a lambda
+            if stop.is_set():
+                return
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, RETRY_LONGEST_S)
+        await consumer.commit(messages)
+
+
+async def _try_once(action: Callable[[], Awaitable[None]]) -> bool:
+    try:
+        await action()
+    except Exception:  # whatever it is: the records are safe in the log, and must be neither skipped nor lost
+        log.exception("batch.failed")
+        return False
+    return True
+
+
+def create_topics(settings: Settings) -> list[str]:
+    """Create the topics that are missing; return their names.
+
+    Raises:
+        KafkaException: the broker refused, or did not answer within 10 s.
+    """
+    admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap})
+    created = []
+    for topic, done in admin.create_topics(
+        [NewTopic(topic, settings.topic_partitions, replication_factor=-1) for topic in GROUPS], request_timeout=10
+    ).items():
+        try:
+            done.result(15)
+            created.append(topic)
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise
+    return created
+
+
+def committed_offsets(kafka_bootstrap: str, topic: str, timeout_s: float = 5.0) -> dict[int, int]:
+    """Partition → next offset that the topic's group will read.
+
+    Raises:
+        KafkaException: the broker did not answer in time.
+    """
+    consumer = Consumer({"bootstrap.servers": kafka_bootstrap, "group.id": GROUPS[topic]})
+    try:
+        partitions = consumer.list_topics(topic, timeout=timeout_s).topics[topic].partitions
+        answers = consumer.committed([TopicPartition(topic, p) for p in partitions], timeout=timeout_s)
+        return {answer.partition: max(answer.offset, 0) for answer in answers}
+    finally:
+        consumer.close()
