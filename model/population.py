@@ -223,7 +223,7 @@ def _distinct_followers(rng: np.random.Generator, counts: Counts) -> Counts:
 
 
 def read_edge_list(path: str | Path, both_ways: bool = False) -> FollowGraph:
-    """Reads an edge list in SNAP's format, plain or gzipped (`.gz`): `follower followee` on a line, `#` for comments.
+    """Reads an edge list in SNAP's format, plain or gzipped (`.gz`): `follower followee` on a line, `#` before a comment.
 
     User ids become 0 … n−1 in the order of the original ids. Duplicates and self-loops are dropped; whoever appears in
     a line is a user, though. `both_ways`: each line is a friendship, in which both follow.
@@ -249,15 +249,14 @@ def read_edge_list(path: str | Path, both_ways: bool = False) -> FollowGraph:
 def _parse_edges(lines: Iterable[str], name: str) -> Counts:
     ends = array("q")
     for number, line in enumerate(lines, start=1):
-        text = line.partition("#")[0]
-        if not text.strip():
+        fields = line.split()
+        if not fields or fields[0].startswith("#"):
             continue
-        try:
-            follower, followee = map(int, text.split())
-            ends.extend((follower, followee))
-        except (ValueError, OverflowError):
-            shown = line.strip()[:40]
-            raise ValueError(f"{name}:{number}: expected two integers (follower followee), got {shown!r}") from None
+        # isdigit, because int() would also take "1_000" and "-1"; with 18 digits an id fits 64 bits.
+        if len(fields) != 2 or not all(id_.isascii() and id_.isdigit() and len(id_) <= 18 for id_ in fields):
+            expected = "expected two integers (follower followee)"
+            raise ValueError(f"{name}:{number}: {expected}, got {line.strip()[:40]!r}")
+        ends.extend(map(int, fields))
     return np.frombuffer(ends, dtype=np.int64) if ends else np.zeros(0, dtype=np.int64)
 
 

@@ -120,7 +120,7 @@ def test_follower_tail_has_the_exponent_asked_for(exponent):
 
 
 def test_followers_are_drawn_evenly():
-    # Followee counts are sums of independent choices: mean 40, variance near it; a bias to low ids would show in halves.
+    # Followee counts are sums of independent choices: mean 40, variance near it; a bias to low ids shows in halves.
     graph = synthetic_graph(20_000, 40, seed=11)
     counts = graph.followee_counts
     assert counts.std() == pytest.approx(np.sqrt(40), rel=0.05)
@@ -144,7 +144,7 @@ def test_impossible_populations_say_why(arguments, message):
         synthetic_graph(**arguments)
 
 
-SNAP = "# Directed graph\n# FromNodeId\tToNodeId\n30\t1412\n\n30 3\n1412 30  # back\n3 3\n30\t1412\n"
+SNAP = "# Directed graph\n# FromNodeId\tToNodeId\n30\t1412\n\n30 3\n1412 30\n3 3\n30\t1412\n"
 
 
 def test_edge_list_is_read_with_dense_ids_in_sorted_order(tmp_path):
@@ -170,7 +170,9 @@ def test_edge_list_may_be_gzipped(tmp_path):
         read_edge_list(path)
 
 
-@pytest.mark.parametrize("line", ["1", "1 2 3", "1 two", "1,2", "1.5 2", "99999999999999999999 1", "\x00\xff"])
+@pytest.mark.parametrize(
+    "line", ["1", "1 2 3", "1 two", "1,2", "1.5 2", "99999999999999999999 1", "-1 2", "1_0 2", "1 2 # why", "\x00\xff"]
+)
 def test_malformed_line_is_named(tmp_path, line):
     path = tmp_path / "graph.txt"
     path.write_bytes(b"# head\n1 2\n" + line.encode("latin-1") + b"\n")
