@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Protocol
 from urllib.parse import parse_qsl
 
@@ -134,7 +135,8 @@ def _body_of(route: Route, body: Any) -> dict[str, Any]:
     return arguments
 
 
-def _query_of(query: str) -> dict[str, Any]:
+@lru_cache(maxsize=4096)
+def _query_of(query: str) -> Mapping[str, Any]:
     given = dict(parse_qsl(query))
     limit = given.get("limit", str(FEED_LIMIT_DEFAULT))
     if not limit.isdecimal() or not 1 <= int(limit) <= FEED_LIMIT_MAX:

@@ -7,15 +7,13 @@ import os
 import random
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 from locust import FastHttpUser, HttpUser, between, constant, constant_throughput, events, task
 
 sys.path.insert(0, str(Path(__file__).parent))
 import digest  # noqa: F401 - listens
-from stand_in import StandIn
+from stand_in import install
 
-from loadtest import plugin
 from loadtest.platform_user import PlatformUser
 
 
@@ -33,22 +31,7 @@ Base = {"requests": HttpUser, "fast": FastHttpUser, "lean": Lean}[os.environ.get
 HEADERS = {"X-User-Id": "7"}
 THINK_S = float(os.environ.get("FC_THINK_S", "-1"))
 
-load = SimpleNamespace(
-    think_time_s=1.0,
-    publishes_per_feed_open=0.1,
-    likes_per_feed_open=1.75,
-    reads_per_feed_open=0.5,
-    follows_per_feed_open=0.05,
-    comments_per_like=0.1,
-    unlikes_per_like=0.1,
-)
-scenario = SimpleNamespace(
-    load=load, population=SimpleNamespace(users=50, initial_posts_per_user=3), feed=SimpleNamespace(page_size=10)
-)
-plugin.run.load_scenario = lambda name, overrides: scenario
-plugin.run.live_platform = lambda scenario, clock, seed, graph: StandIn(
-    clock, seed, int(os.environ.get("FC_SERVERS", "4")), float(os.environ.get("FC_MEAN_S", "0.01"))
-)
+install()
 
 
 class Visitor(Base):

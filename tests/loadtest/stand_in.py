@@ -6,9 +6,11 @@ Its own list of response times is the truth that Locust's figures are held again
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import simpy
@@ -21,12 +23,13 @@ class Outcome:
 
 
 class StandIn:
-    def __init__(self, env: Any, seed: int, servers: int = 1, mean_s: float = 0.01) -> None:
+    def __init__(self, env: Any, seed: int, servers: int = 1, mean_s: float = 0.01, frozen: bool = False) -> None:
         self.env = env
         self.rng = random.Random(seed)
         self.station = simpy.Resource(env, servers)
         self.mean_s = mean_s
         self.users = 50
+        self.frozen = frozen  # no new posts, so that every answer is known beforehand
         self.posts = list(range(1, 151))
         self.latencies: dict[str, list[float]] = {}
         self.asked: list[tuple[str, int, dict[str, Any]]] = []
@@ -53,6 +56,8 @@ class StandIn:
         done(outcome)
 
     def _body(self, operation: str, user: int, arguments: dict[str, Any]) -> dict[str, Any]:
+        if operation == "feed.publish" and self.frozen:
+            return {"id": 151, "created_at": 0.0}
         if operation == "feed.publish":
             self.posts.append(len(self.posts) + 1)
             return {"id": self.posts[-1], "created_at": self.env.now}
@@ -68,3 +73,25 @@ def feed_body(posts: list[int]) -> dict[str, Any]:
         ],
         "next_cursor": None,
     }
+
+
+def install() -> None:
+    """Put the stand-in in the platform's place, as the environment's FC_SERVERS, FC_MEAN_S and FC_FROZEN say."""
+    from loadtest import plugin
+
+    load = SimpleNamespace(
+        think_time_s=1.0,
+        publishes_per_feed_open=0.1,
+        likes_per_feed_open=1.75,
+        reads_per_feed_open=0.5,
+        follows_per_feed_open=0.2,
+        comments_per_like=0.1,
+        unlikes_per_like=0.1,
+    )
+    population = SimpleNamespace(users=50, initial_posts_per_user=3)
+    scenario = SimpleNamespace(load=load, population=population, feed=SimpleNamespace(page_size=10))
+    servers, mean_s = int(os.environ.get("FC_SERVERS", "4")), float(os.environ.get("FC_MEAN_S", "0.01"))
+    plugin.run.load_scenario = lambda name, overrides: scenario
+    plugin.run.live_platform = lambda _scenario, clock, seed, graph: StandIn(
+        clock, seed, servers, mean_s, bool(os.environ.get("FC_FROZEN"))
+    )
