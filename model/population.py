@@ -223,7 +223,7 @@ def _distinct_followers(rng: np.random.Generator, counts: Counts) -> Counts:
 
 
 def read_edge_list(path: str | Path, both_ways: bool = False) -> FollowGraph:
-    """Reads an edge list in SNAP's format, plain or gzipped (`.gz`): `follower followee` on a line, `#` before a comment.
+    """Reads SNAP's edge-list format, plain or gzipped (`.gz`): `follower followee` on a line, `#` before a comment.
 
     User ids become 0 … n−1 in the order of the original ids. Duplicates and self-loops are dropped; whoever appears in
     a line is a user, though. `both_ways`: each line is a friendship, in which both follow.

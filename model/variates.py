@@ -17,6 +17,8 @@ import math
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
+import numpy as np
+
 from model.distributions import (
     CONSTANT,
     ERLANG,
@@ -41,7 +43,6 @@ def _wrap(value: int) -> int:
 
 
 try:
-    import numpy as np
     from numba import njit
 
     COMPILED = True
@@ -220,3 +221,12 @@ def sample(
 ) -> Any:
     """`draw` at the place (stream, origin, path, attempt): what the plain engine calls, in one crossing."""
     return draw(values, kind, a, b, c, first, count, key_of(stream, origin, path, attempt))
+
+
+@called_from_python("float64[::1](float64[::1], int64, float64, float64, float64, int64, uint64, int64, int64)")
+def draw_many(values: Any, kind: Any, a: Any, b: Any, c: Any, count: Any, stream: Any, first: Any, number: Any) -> Any:
+    """`number` variates of one stream, at the origins first, first + 1, ...: arrivals and attributes, shape (number,)."""
+    drawn = np.empty(number)
+    for i in range(number):
+        drawn[i] = draw(values, kind, a, b, c, 0, count, key_of(stream, first + i, WORD(0), WORD(0)))
+    return drawn

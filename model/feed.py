@@ -1,0 +1,150 @@
+"""Feeds: what publishing a post and opening a feed cost under the four strategies.
+
+| strategy | publishing | opening |
+|---|---|---|
+| `naive` | one row | look up the followees, scan the posts for theirs, merge |
+| `indexed` | one row | look up the followees, probe the author index for each, merge |
+| `push` | one row, then a Feed row for every follower, by asynchronous workers in follower batches | read Feed rows |
+| `hybrid` | as push for authors up to `threshold` followers (`isPrecomputed`), one row for others | Feed rows, merged with the
+  newest posts of the followees who are not precomputed |
+
+A published post goes to topic `posts`; a dispatcher cuts the author's followers into batches and puts each on topic `fanout`;
+a fan-out worker writes one batch in one transaction. `feed.delivered` is reached then, for every follower of the batch.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from model.network import Delay, Mark, Milestone, Operation, Publish, Respond, Scatter, Serve, Topic
+from model.part import Floats, Ids, Part
+from model.population import FollowGraph
+from model.scenario import Scenario
+
+DELIVERED = Milestone("feed.delivered", since="answer")
+ATTRIBUTES = ("followees", "pulled", "rows", "scanned_posts", "batches", "batch_followers")
+
+
+def declare(scenario: Scenario) -> Part:
+    """The operations `feed.publish` and `feed.open`, and the topics of the fan-out."""
+    return Part(
+        operations=(_publish(scenario), _open(scenario)),
+        topics=(_posts(scenario), _fanout(scenario)),
+        milestones=(DELIVERED,),
+        attributes=ATTRIBUTES,
+    )
+
+
+def pull_threshold(scenario: Scenario) -> int | None:
+    """Followees with more followers than this are pulled when a feed is opened; None: the Feed table is not used at all."""
+    match scenario.feed.strategy:
+        case "push":
+            return np.iinfo(np.int64).max
+        case "hybrid":
+            return scenario.feed.threshold
+    return None
+
+
+def _open(scenario: Scenario) -> Operation:
+    times, costs = scenario.service_times, scenario.costs_s
+    row_s = costs["database_feed_row"]
+    per = {
+        "naive": {"scanned_posts": costs["database_scanned_post"], "rows": row_s},
+        "indexed": {"followees": costs["database_followee"], "rows": row_s},
+        "push": {"rows": row_s},
+        "hybrid": {"pulled": costs["database_pulled"], "rows": row_s},
+    }[scenario.feed.strategy]
+    return Operation(
+        "feed.open",
+        (
+            Delay(times["network_client"]),
+            Serve("api", times["api_feed_open"], per={"rows": costs["api_feed_row"]}),
+            Delay(times["network_database"]),
+            Serve("database", times["database_feed_page"], per=per),
+            Respond(),
+        ),
+    )
+
+
+def _publish(scenario: Scenario) -> Operation:
+    times = scenario.service_times
+    return Operation(
+        "feed.publish",
+        (
+            Delay(times["network_client"]),
+            Serve("api", times["api_publish"]),
+            Delay(times["network_database"]),
+            Serve("database", times["database_insert_post"]),
+            Publish("posts"),
+            Respond(),
+        ),
+    )
+
+
+def _posts(scenario: Scenario) -> Topic:
+    """A dispatcher looks up an author's followers once and puts a record per batch of them on `fanout`."""
+    times, settings = scenario.service_times, scenario.topics["posts"]
+    dispatch = (
+        Delay(times["network_database"]),
+        Serve("database", times["database_followers"]),
+        Scatter((Publish("fanout", weight="batch_followers"),), count="batches", join=True),
+    )
+    return Topic(
+        "posts",
+        (Scatter(dispatch, each_event=True), Delay(times["kafka_commit"])),
+        partitions=settings.partitions,
+        linger_s=settings.linger_s,
+        batch_max=settings.batch_max,
+        acknowledgement=times["kafka_acknowledgement"],
+        consumers=scenario.stations["fanout_dispatchers"].servers,
+        poll_max=settings.poll_max,
+        poll_wait_s=settings.poll_wait_s,
+        session_timeout_s=settings.session_timeout_s,
+        workers="fanout_dispatchers",
+    )
+
+
+def _fanout(scenario: Scenario) -> Topic:
+    """A worker writes one Feed row for each follower of its batch."""
+    times, settings = scenario.service_times, scenario.topics["fanout"]
+    return Topic(
+        "fanout",
+        (
+            Delay(times["network_database"]),
+            Serve("database", times["database_fanout_batch"], per={"weight": scenario.costs_s["database_fanout_row"]}),
+            Mark(DELIVERED.name),
+            Delay(times["kafka_commit"]),
+        ),
+        partitions=settings.partitions,
+        linger_s=settings.linger_s,
+        batch_max=settings.batch_max,
+        acknowledgement=times["kafka_acknowledgement"],
+        consumers=scenario.stations["fanout_workers"].servers,
+        poll_max=settings.poll_max,
+        poll_wait_s=settings.poll_wait_s,
+        session_timeout_s=settings.session_timeout_s,
+        workers="fanout_workers",
+    )
+
+
+def open_attributes(scenario: Scenario, graph: FollowGraph, users: Ids, posts_per_author: int) -> dict[str, Floats]:
+    """What opening the feed of each of `users` touches, with `posts_per_author` posts of everybody there already."""
+    page = scenario.feed.page_size
+    followees = graph.followee_counts[users].astype(float)
+    threshold = pull_threshold(scenario)
+    newest = min(page, posts_per_author)
+    if threshold is None:
+        rows, pulled = followees * newest, np.zeros(len(users))
+    else:
+        pulled = graph.pulled_counts(threshold)[users].astype(float)
+        rows = np.minimum(page, (followees - pulled) * posts_per_author) + pulled * newest
+    scanned = np.full(len(users), float(graph.users * posts_per_author))
+    return {"followees": followees, "pulled": pulled, "rows": rows, "scanned_posts": scanned}
+
+
+def publish_attributes(scenario: Scenario, graph: FollowGraph, users: Ids) -> dict[str, Floats]:
+    """How many follower batches a post of each of `users` makes, and how many followers are in one (equal shares)."""
+    threshold = pull_threshold(scenario)
+    pushed = np.zeros(len(users)) if threshold is None else graph.pushed_counts(threshold)[users].astype(float)
+    batches = np.ceil(pushed / scenario.feed.fanout_batch_followers)
+    return {"batches": batches, "batch_followers": pushed / np.maximum(batches, 1)}

@@ -1,0 +1,84 @@
+"""Likes and comments: accepted when they are in the log, applied by workers in batches, seen eventually.
+
+The API appends an event to topic `interactions`, keyed by its post, and answers. Workers poll batches; a hot post's events
+are merged, so a batch costs something for each event and something for each distinct post. `interactions.applied` is reached
+when the batch is committed in the database; the offset is committed after that, so a worker that dies between the two leaves
+events that are delivered again and change nothing.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from model.network import Delay, Mark, Milestone, Operation, Publish, Respond, Serve, Steps, Topic
+from model.part import Floats, Part
+from model.scenario import Scenario
+
+APPLIED = Milestone("interactions.applied", since="answer")
+ATTRIBUTES = ("post",)
+EVENTS = ("interactions.like", "interactions.unlike", "interactions.comment")
+
+
+def declare(scenario: Scenario) -> Part:
+    """The operations like, unlike, comment and read, and the topic between the API and the database."""
+    return Part(
+        operations=(*(Operation(name, _accept(scenario)) for name in EVENTS), _read(scenario)),
+        topics=(_interactions(scenario),),
+        milestones=(APPLIED,),
+        attributes=ATTRIBUTES,
+    )
+
+
+def _accept(scenario: Scenario) -> Steps:
+    times = scenario.service_times
+    return (
+        Delay(times["network_client"]),
+        Serve("api", times["api_write"]),
+        Publish("interactions", key="post"),
+        Respond(),
+    )
+
+
+def _read(scenario: Scenario) -> Operation:
+    times = scenario.service_times
+    return Operation(
+        "interactions.read",
+        (
+            Delay(times["network_client"]),
+            Serve("api", times["api_read"]),
+            Delay(times["network_database"]),
+            Serve("database", times["database_read_post"]),
+            Respond(),
+        ),
+    )
+
+
+def _interactions(scenario: Scenario) -> Topic:
+    times, costs, settings = scenario.service_times, scenario.costs_s, scenario.topics["interactions"]
+    per = {"events": costs["database_interaction"], "keys": costs["database_hot_post"]}
+    return Topic(
+        "interactions",
+        (
+            Delay(times["network_database"]),
+            Serve("database", times["database_apply_batch"], per=per),
+            Mark(APPLIED.name),
+            Delay(times["kafka_commit"]),
+        ),
+        partitions=settings.partitions,
+        linger_s=settings.linger_s,
+        batch_max=settings.batch_max,
+        acknowledgement=times["kafka_acknowledgement"],
+        consumers=scenario.stations["interaction_workers"].servers,
+        poll_max=settings.poll_max,
+        poll_wait_s=settings.poll_wait_s,
+        session_timeout_s=settings.session_timeout_s,
+        workers="interaction_workers",
+    )
+
+
+def popular_posts(scenario: Scenario, posts: int, uniforms: Floats) -> Floats:
+    """A post id (1 ... posts) for each uniform: Zipf by rank with the scenario's exponent, the newest post first."""
+    weights = np.arange(1, posts + 1, dtype=float) ** -scenario.load.post_popularity_exponent
+    cumulative = np.cumsum(weights)
+    rank = np.searchsorted(cumulative, uniforms * cumulative[-1])
+    return np.asarray(posts - np.minimum(rank, posts - 1), dtype=float)

@@ -1,0 +1,117 @@
+"""The composition root: a scenario becomes the network of all rooms, and arrivals get the attributes the rooms read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from model import feed, interactions
+from model.network import Delay, Network, Operation, Respond, Serve, Station
+from model.part import Floats, Ids, Part
+from model.population import FollowGraph, read_edge_list, synthetic_graph
+from model.scenario import Population, Scenario
+
+OPERATIONS = (
+    "feed.publish",
+    "feed.open",
+    "interactions.like",
+    "interactions.unlike",
+    "interactions.comment",
+    "interactions.read",
+    "graph.follow",
+    "graph.unfollow",
+)
+MILESTONES = (feed.DELIVERED, interactions.APPLIED)
+STATIONS = ("api", "database")  # the other stations of a scenario are consumer groups
+
+
+def build_network(scenario: Scenario) -> Network:
+    """The scenario's own network, or the platform with all its rooms."""
+    if scenario.declared is not None:
+        return scenario.declared.network
+    parts = (feed.declare(scenario), interactions.declare(scenario), _ground(scenario))
+    stations = tuple(
+        Station(name, settings.servers, settings.discipline, settings.queue_limit)
+        for name, settings in scenario.stations.items()
+        if name in STATIONS
+    )
+    return Network(
+        operations=tuple(operation for part in parts for operation in part.operations),
+        stations=stations,
+        topics=tuple(topic for part in parts for topic in part.topics),
+        attributes=tuple(attribute for part in parts for attribute in part.attributes),
+        milestones=tuple(milestone for part in parts for milestone in part.milestones),
+    )
+
+
+def _ground(scenario: Scenario) -> Part:
+    """Following and unfollowing: the graph is no room, it is what the rooms stand on."""
+    times = scenario.service_times
+    steps = (
+        Delay(times["network_client"]),
+        Serve("api", times["api_write"]),
+        Delay(times["network_database"]),
+        Serve("database", times["database_follow"]),
+        Respond(),
+    )
+    return Part((Operation("graph.follow", steps), Operation("graph.unfollow", steps)))
+
+
+def build_graph(population: Population, seed: int) -> FollowGraph:
+    """The follow graph that a scenario names or describes. Raises `ValueError` for a malformed edge list."""
+    if population.graph is not None:
+        return read_edge_list(population.graph, population.both_ways)
+    return synthetic_graph(
+        population.users, population.mean_followees, population.follower_exponent, population.celebrities, seed
+    )
+
+
+def arrival_rates(scenario: Scenario) -> dict[str, float]:
+    """Arrivals per second of every operation, events excepted."""
+    factor = scenario.run.load_factor
+    if scenario.declared is not None:
+        return {name: factor / item.interarrival.mean_s for name, item in scenario.declared.arrivals.items()}
+    load = scenario.load
+    opens = load.feed_opens_per_s * factor
+    likes = opens * load.likes_per_feed_open
+    return {
+        "feed.publish": opens * load.publishes_per_feed_open,
+        "feed.open": opens,
+        "interactions.like": likes,
+        "interactions.unlike": likes * load.unlikes_per_like,
+        "interactions.comment": likes * load.comments_per_like,
+        "interactions.read": opens * load.reads_per_feed_open,
+        "graph.follow": opens * load.follows_per_feed_open,
+        "graph.unfollow": 0.0,
+    }
+
+
+def request_attributes(
+    scenario: Scenario, graph: FollowGraph, operation: str, users: Ids, uniforms: Floats
+) -> Mapping[str, Floats]:
+    """The attributes of requests of one operation by `users`; `uniforms` choose the posts that are liked, commented or read."""
+    posts_per_author = max(1, scenario.population.initial_posts_per_user)
+    if operation == "feed.open":
+        return feed.open_attributes(scenario, graph, users, posts_per_author)
+    if operation == "feed.publish":
+        return feed.publish_attributes(scenario, graph, users)
+    if operation.startswith("interactions."):
+        return {"post": interactions.popular_posts(scenario, graph.users * posts_per_author, uniforms)}
+    return {}
+
+
+def mean_attributes(scenario: Scenario, graph: FollowGraph) -> dict[str, dict[str, float]]:
+    """The mean of every attribute of every operation, over all users."""
+    if scenario.declared is not None:
+        arrivals = scenario.declared.arrivals
+        return {name: {key: item.mean_s for key, item in one.attributes.items()} for name, one in arrivals.items()}
+    users = np.arange(graph.users)
+    spread = (users + 0.5) / graph.users
+    return {
+        name: {
+            key: float(np.mean(values))
+            for key, values in request_attributes(scenario, graph, name, users, spread).items()
+        }
+        for name in OPERATIONS
+    }
