@@ -5,24 +5,30 @@ bounded both ways: the `least` work has full batches on one key, caches that alw
 `most` has batches of one event, caches that never hit and tries that need every attempt and then the other way. A
 part that is overloaded even by its least work can't hold, whatever happens.
 
-A product of two attributes (a count of children whose cost grows with another attribute) is taken as the product of their means.
+Attributes may be given as arrays, one value for each of many equally likely requests: then products of attributes (followers
+cut into batches of a size) are exact. Of plain means a product is the product of the means.
 """
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
 
 from model import network as net
 from model.distributions import Distribution
 
 Kind = Literal["station", "consumers", "quota"]
-Attributes = Mapping[str, float]
+Values: TypeAlias = float | npt.NDArray[np.float64]  # an expectation, or one value for each of many requests
+Attributes: TypeAlias = Mapping[str, Values]
 _ROUNDS = 1000  # of topics that publish to topics; a circle that feeds itself ends here, as overload
 _NEGLIGIBLE = 1e-12
+_FLOWS = 32  # kept apart on one topic; beyond that their means are taken
 
 
 @dataclass(frozen=True)
@@ -54,8 +60,8 @@ def offered_loads(
 ) -> tuple[OfferedLoad, ...]:
     """The offered load of every station, consumer group and quota.
 
-    `rates_per_s` maps an operation to its arrival rate, `attributes` an operation to the mean of each of its attributes (zero
-    where not given). A group's capacity is its members, or its partitions if they are fewer. Raises `ValueError` for an
+    `rates_per_s` maps an operation to its arrival rate, `attributes` an operation to its attributes, each as a mean or as an
+    array of one length for the operation; what is not given is zero. A group's capacity is its members, or its partitions if they are fewer. Raises `ValueError` for an
     operation that the network does not have.
     """
     for name in rates_per_s:
@@ -76,13 +82,22 @@ def offered_loads(
     return tuple(rows)
 
 
-@dataclass
-class _Records:
-    """Records that go to a topic: their rate, and rate times mean of the weight and of each attribute."""
+@dataclass(frozen=True)
+class _Flow:
+    """Records that go to a topic: their rates (of each kind of request), their weights and the attributes they carry."""
 
-    rate_per_s: float
-    weight: float
-    attributes: dict[str, float]
+    rates_per_s: Values
+    weight: Values
+    attributes: Attributes
+
+    def mean(self, values: Values) -> float:
+        """The mean of something over the flow's records."""
+        return float(np.sum(self.rates_per_s * values) / self.total_per_s) if self.total_per_s > 0 else 0.0
+
+    @property
+    def total_per_s(self) -> float:
+        """Records per second."""
+        return float(np.sum(self.rates_per_s))
 
 
 class _Walk:
@@ -92,7 +107,7 @@ class _Walk:
         self.topics = {topic.name: topic for topic in network.topics}
         self.best = best
         self.work: dict[tuple[str, str], float] = defaultdict(float)
-        self.published: dict[str, _Records] = {}
+        self.published: dict[str, list[_Flow]] = defaultdict(list)
         self.operations = network.operations
 
     def run(
@@ -101,79 +116,107 @@ class _Walk:
         """Work per second by (kind, name)."""
         for operation in self.operations:
             rate_per_s = rates_per_s.get(operation.name, 0.0)
+            known = attributes.get(operation.name, {})
+            kinds = max((np.size(values) for values in known.values()), default=1)
             if rate_per_s > 0:
-                self.route(operation.steps, rate_per_s, attributes.get(operation.name, {}), {})
+                self.route(operation.steps, np.full(kinds, rate_per_s / kinds), known, ())
         for _ in range(_ROUNDS):
-            waiting, self.published = self.published, {}
-            for name, records in waiting.items():
-                if records.rate_per_s > _NEGLIGIBLE:
-                    self.consume(self.topics[name], records)
+            waiting, self.published = self.published, defaultdict(list)
+            for name, flows in waiting.items():
+                self.consume(self.topics[name], flows if len(flows) <= _FLOWS else [_merged(flows)])
             if not waiting:
                 break
         for name in self.published:  # topics that feed themselves without end
             self.work["consumers", name] = math.inf
         return self.work
 
-    def consume(self, topic: net.Topic, records: _Records) -> None:
-        """The group works off records that come at their rate."""
+    def consume(self, topic: net.Topic, flows: Sequence[_Flow]) -> None:
+        """The group works off records as they come."""
+        records_per_s = sum(flow.total_per_s for flow in flows)
+        if records_per_s < _NEGLIGIBLE:
+            return
         events = topic.poll_max if self.best else 1
-        batch = {"events": events, "keys": 1, "weight": events * records.weight / records.rate_per_s}
-        event = {name: total / records.rate_per_s for name, total in records.attributes.items()}
-        batches_per_s = records.rate_per_s / events
-        self.work["consumers", topic.name] += batches_per_s * self.route(topic.steps, batches_per_s, batch, event)
+        weight = sum(flow.total_per_s * flow.mean(flow.weight) for flow in flows) / records_per_s
+        batches_per_s = records_per_s / events
+        batch = {"events": float(events), "keys": 1.0, "weight": events * weight}
+        batch_s = self.route(topic.steps, batches_per_s, batch, flows)
+        self.work["consumers", topic.name] += batches_per_s * float(np.mean(batch_s))
 
-    def route(self, steps: net.Steps, rate_per_s: float, known: Attributes, event: Attributes) -> float:
-        """Book the work of a route that is begun at a rate. Returns its expected duration without queueing, in seconds.
+    def route(self, steps: net.Steps, rates_per_s: Values, known: Attributes, flows: Sequence[_Flow]) -> Values:
+        """Book the work of a route that is begun at these rates. Returns its expected duration without queueing, in seconds.
 
-        `known` are the mean attributes of the task, `event` those of one record of its batch.
+        `known` are the task's attributes; `flows` are the records of which its batch is made.
         """
-        return sum(self.step(step, rate_per_s, known, event) for step in steps)
+        total_s: Values = 0.0
+        for step in steps:
+            total_s = total_s + self.step(step, rates_per_s, known, flows)
+        return total_s
 
-    def step(self, step: net.Step, rate_per_s: float, known: Attributes, event: Attributes) -> float:
+    def step(self, step: net.Step, rates_per_s: Values, known: Attributes, flows: Sequence[_Flow]) -> Values:
         """The same for one step."""
         match step:
             case net.Delay():
                 return _mean_s(step.time, step.per, known)
             case net.Serve():
                 service_s = _mean_s(step.time, step.per, known)
-                self.work["station", step.station] += rate_per_s * service_s
+                self.work["station", step.station] += float(np.sum(rates_per_s * service_s))
                 return service_s
             case net.Branch():
-                shares = [_value(arm.probability, known) for arm in step.arms]
-                arms = zip(step.arms, shares, strict=True)
-                return sum(share * self.route(arm.steps, rate_per_s * share, known, event) for arm, share in arms)
+                total_s: Values = 0.0
+                for arm in step.arms:
+                    share = _value(arm.probability, known)
+                    total_s = total_s + share * self.route(arm.steps, rates_per_s * share, known, flows)
+                return total_s
             case net.Lookup():
-                return self.route(step.hit if self.best else step.miss, rate_per_s, known, event)
+                return self.route(step.hit if self.best else step.miss, rates_per_s, known, flows)
             case net.Scatter():
-                count = known["events"] if step.each_event else _value(step.count, known)
-                inner = event if step.each_event else known
-                child_s = self.route(step.steps, rate_per_s * count, inner, event) if count > 0 else 0.0
-                at_once = min(1.0, count) if self.best else count
-                return child_s * at_once if step.join else 0.0
+                return self.scatter(step, rates_per_s, known, flows)
             case net.Publish():
-                return self.publish(step, rate_per_s, known)
+                weight = 1.0 if step.weight is None else known.get(step.weight, 0.0)
+                self.published[step.topic].append(_Flow(rates_per_s, weight, known))
+                topic = self.topics[step.topic]
+                return topic.acknowledgement.mean_s + (0.0 if self.best else topic.linger_s)
             case net.Acquire():
-                self.work["quota", step.quota] += rate_per_s
+                self.work["quota", step.quota] += float(np.sum(rates_per_s))
             case net.Try():
                 attempts = 1 if self.best else step.attempts
-                spent_s = attempts * self.route(step.steps, rate_per_s * attempts, known, event)
-                return spent_s if self.best else spent_s + self.route(step.otherwise, rate_per_s, known, event)
+                spent_s = attempts * self.route(step.steps, rates_per_s * attempts, known, flows)
+                return spent_s if self.best else spent_s + self.route(step.otherwise, rates_per_s, known, flows)
         return 0.0
 
-    def publish(self, step: net.Publish, rate_per_s: float, known: Attributes) -> float:
-        """Records on their way; the publisher waits for the acknowledgement."""
-        topic = self.topics[step.topic]
-        records = self.published.setdefault(step.topic, _Records(0.0, 0.0, defaultdict(float)))
-        records.rate_per_s += rate_per_s
-        records.weight += rate_per_s * (1.0 if step.weight is None else known.get(step.weight, 0.0))
-        for name, value in known.items():
-            records.attributes[name] += rate_per_s * value
-        return topic.acknowledgement.mean_s + (0.0 if self.best else topic.linger_s)
+    def scatter(self, step: net.Scatter, rates_per_s: Values, known: Attributes, flows: Sequence[_Flow]) -> Values:
+        """Children: as many as counted, or one for each record of the batch."""
+        if step.each_event:
+            count: Values = known["events"]
+            records_per_s = sum(flow.total_per_s for flow in flows)
+            child_s: Values = 0.0
+            for flow in flows:
+                share = (
+                    float(np.sum(rates_per_s * count)) / records_per_s
+                )  # of all records, those of batches that get here
+                took_s = self.route(step.steps, flow.rates_per_s * share, flow.attributes, ())
+                child_s = child_s + flow.mean(took_s) * flow.total_per_s / records_per_s
+        else:
+            count = _value(step.count, known)
+            child_s = self.route(step.steps, rates_per_s * count, known, flows)
+        return child_s * (np.minimum(1.0, count) if self.best else count) if step.join else 0.0
 
 
-def _mean_s(time: Distribution, per: Mapping[str, float], known: Attributes) -> float:
+def _merged(flows: Sequence[_Flow]) -> _Flow:
+    total_per_s = sum(flow.total_per_s for flow in flows) or 1.0
+    shares = [flow.total_per_s / total_per_s for flow in flows]
+
+    def mean(values: Sequence[float]) -> float:
+        return sum(share * value for share, value in zip(shares, values, strict=True))
+
+    names = {name for flow in flows for name in flow.attributes}
+    attributes = {name: mean([flow.mean(flow.attributes.get(name, 0.0)) for flow in flows]) for name in names}
+    return _Flow(total_per_s, mean([flow.mean(flow.weight) for flow in flows]), attributes)
+
+
+def _mean_s(time: Distribution, per: Mapping[str, float], known: Attributes) -> Values:
     return time.mean_s + sum(cost_s * known.get(name, 0.0) for name, cost_s in per.items())
 
 
-def _value(number_or_name: float | str, known: Attributes) -> float:
+def _value(number_or_name: float | str, known: Attributes) -> Values:
     return known.get(number_or_name, 0.0) if isinstance(number_or_name, str) else float(number_or_name)

@@ -1,0 +1,143 @@
+"""From a scenario file to `model.scenario.Scenario`: the only way that configuration enters the model.
+
+Everything rests on `defaults.toml`; `extends` names a shipped scenario or a file beside it. A file describes the platform, in
+the sections of `defaults.toml`, or declares a network of its own (`declared.py`). Units are in the keys (`units.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from model.network import Network
+from model.platform import MILESTONES, OPERATIONS
+from model.scenario import Scenario
+from scenarios import sections
+from scenarios.declared import read_network
+from scenarios.documents import DEFAULTS, Document, assemble, read_toml
+from scenarios.fields import Path, Place, ScenarioError, hint, text
+from scenarios.objectives import Names, read_events, read_faults, read_slo
+
+_EVERYWHERE = ("question", "run", "slo", "faults")
+_PLATFORM = ("population", "load", "feed", "stations", "topics", "service_times", "costs", "events")
+Read = TypeVar("Read")
+
+
+def load_scenario(
+    name_or_path: str, overrides: Sequence[str] = (), seed: int | None = None, graph: str | None = None
+) -> Scenario:
+    """The scenario of a shipped name or a path, with `overrides` such as "feed.threshold=5000".
+
+    `seed` and `graph` (a path) go before the file's. Raises `ScenarioError`, one line, for whatever is wrong.
+    """
+    return scenario_of(load_document(name_or_path, overrides, seed, graph))
+
+
+def load_document(
+    name_or_path: str, overrides: Sequence[str] = (), seed: int | None = None, graph: str | None = None
+) -> Document:
+    """The same as a table with origins, not yet checked."""
+    options: dict[str, tuple[Path, Any]] = {}
+    if seed is not None:
+        options["--seed"] = (("run", "seed"), seed)
+    if graph is not None:
+        options["--graph"] = (("population", "graph"), graph)
+    return assemble(name_or_path, overrides, options)
+
+
+def scenario_of(document: Document) -> Scenario:
+    """A document, checked and converted. Raises `ScenarioError`."""
+    try:
+        return _declared(document) if document.declared else _platform(document)
+    except RecursionError as problem:
+        raise ScenarioError(f"{document.place.file}: nested too deep; write fewer levels") from problem
+
+
+def _section(document: Document, key: str, read: Callable[..., Read], *more: Any) -> Read:
+    return read(document.place.at(key), document.values[key], *more)
+
+
+def _check_sections(document: Document, known: tuple[str, ...]) -> None:
+    for key in document.values:
+        place = document.place.at(key)
+        if key in known:
+            continue
+        if key in _PLATFORM:
+            raise place.error(
+                "belongs to the platform, and this file declares a network", f"leave [{key}] or [network] out"
+            )
+        raise place.error("unknown section", hint(key, known))
+
+
+def _platform(document: Document) -> Scenario:
+    defaults = read_toml(DEFAULTS, DEFAULTS.name)
+    _check_sections(document, (*_EVERYWHERE, *_PLATFORM))
+    run = _section(document, "run", sections.read_run)
+    population = sections.read_population(document, document.values["population"])
+    stations = _section(document, "stations", sections.read_stations, defaults["stations"])
+    topics = _section(document, "topics", sections.read_topics, defaults["topics"])
+    members = {name: stations[name].servers for name in sections.WORKERS}
+    members |= {topic: members[workers] for workers, topic in sections.WORKERS.items()}
+    names = Names(
+        OPERATIONS,
+        MILESTONES,
+        tuple(stations),
+        tuple(topics),
+        members,
+        tuple(sections.WORKERS),
+    )
+    users = population.users if population.graph is None else 2**31
+    events = document.values.get("events", [])
+    place = document.place
+    return Scenario(
+        name=document.name,
+        question=_section(document, "question", text),
+        run=run,
+        population=population,
+        load=_section(document, "load", sections.read_load),
+        feed=_section(document, "feed", sections.read_feed),
+        stations=stations,
+        topics=topics,
+        service_times=_section(document, "service_times", sections.read_service_times, defaults["service_times"]),
+        costs_s=_section(document, "costs", sections.read_costs_s, defaults["costs"]),
+        events=read_events(place.at("events"), events, names, run.duration_s, users, len(population.celebrities)),
+        faults=read_faults(place.at("faults"), document.values.get("faults", []), names, run.duration_s),
+        slo=read_slo(place.at("slo"), document.values.get("slo", {}), names),
+    )
+
+
+def _declared(document: Document) -> Scenario:
+    _check_sections(document, (*_EVERYWHERE, "network"))
+    place = document.place
+    run = _section(document, "run", sections.read_run)
+    declared = _section(document, "network", read_network)
+    names = _names_of(declared.network)
+    defaults = read_toml(DEFAULTS, DEFAULTS.name)
+    unused = Document("defaults", defaults, {}, {})
+    return Scenario(
+        name=document.name,
+        question=_section(document, "question", text),
+        run=run,
+        population=sections.read_population(unused, defaults["population"]),
+        load=sections.read_load(Place({}), defaults["load"]),
+        feed=sections.read_feed(Place({}), defaults["feed"]),
+        stations={},
+        topics={},
+        service_times={},
+        costs_s={},
+        events=(),
+        faults=read_faults(place.at("faults"), document.values.get("faults", []), names, run.duration_s),
+        slo=read_slo(place.at("slo"), document.values.get("slo", {}), names),
+        declared=declared,
+    )
+
+
+def _names_of(network: Network) -> Names:
+    members = {topic.name: topic.consumers for topic in network.topics}
+    return Names(
+        network.names("operations"),
+        network.milestone_names(),
+        network.names("stations"),
+        network.names("topics"),
+        members,
+    )

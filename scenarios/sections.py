@@ -1,0 +1,175 @@
+"""The sections of a scenario of the platform, and `[run]`, which every scenario has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from model.distributions import Distribution
+from model.network import DISCIPLINES
+from model.scenario import (
+    STRATEGIES,
+    Feed,
+    Load,
+    Population,
+    Run,
+    StationSettings,
+    TopicSettings,
+)
+from scenarios.documents import Document
+from scenarios.durations import duration
+from scenarios.fields import (
+    Field,
+    Place,
+    Spec,
+    as_list,
+    as_table,
+    choice,
+    flag,
+    hint,
+    number,
+    read_fields,
+    text,
+    whole,
+)
+from scenarios.units import split_unit
+
+# The platform's consumer groups: their members are reported as stations of these names.
+WORKERS = {"fanout_dispatchers": "posts", "fanout_workers": "fanout", "interaction_workers": "interactions"}
+
+_RUN: Spec = {
+    "duration_s": Field(number(above=True)),
+    "warmup_s": Field(number(), None),
+    "seed": Field(whole(0, 2**63 - 1)),
+    "load_factor": Field(number(0, 1e6, above=True)),
+}
+_POPULATION: Spec = {
+    "users": Field(whole(2, 100_000_000)),
+    "mean_followees": Field(number()),
+    "follower_exponent": Field(number(1, 10, above=True)),
+    "celebrities": Field(
+        lambda place, value: tuple(
+            whole(1, 100_000_000)(place.at(index), item) for index, item in enumerate(as_list(place, value), 1)
+        )
+    ),
+    "initial_posts_per_user": Field(whole(0, 10_000)),
+    "graph": Field(text),
+    "both_ways": Field(flag),
+}
+_LOAD: Spec = {
+    "feed_opens_per_s": Field(number()),
+    "publishes_per_feed_open": Field(number()),
+    "likes_per_feed_open": Field(number()),
+    "reads_per_feed_open": Field(number()),
+    "follows_per_feed_open": Field(number()),
+    "comments_per_like": Field(number()),
+    "unlikes_per_like": Field(number()),
+    "post_popularity_exponent": Field(number(0, 10)),
+    "think_time_s": Field(number()),
+}
+_FEED: Spec = {
+    "strategy": Field(choice(STRATEGIES)),
+    "threshold": Field(whole(0)),
+    "page_size": Field(whole(1, 100)),
+    "fanout_batch_followers": Field(whole(1)),
+}
+_STATION: Spec = {
+    "servers": Field(whole(1, 1_000_000)),
+    "discipline": Field(choice(DISCIPLINES), "fifo"),
+    "queue_limit": Field(whole(0), None),
+}
+_MEMBERS: Spec = {"servers": _STATION["servers"]}
+_TOPIC: Spec = {
+    "partitions": Field(whole(1, 100_000)),
+    "linger_s": Field(number()),
+    "batch_max": Field(whole()),
+    "poll_max": Field(whole()),
+    "poll_wait_s": Field(number()),
+    "session_timeout_s": Field(number()),
+}
+
+
+def read_run(place: Place, value: Any) -> Run:
+    """`[run]`; the warm-up is shorter than the run, a tenth of it where none is given."""
+    read = read_fields(place, value, _RUN)
+    if read["warmup_s"] is None:
+        read["warmup_s"] = read["duration_s"] / 10  # assumption, said in defaults.toml
+    run = Run(**read)
+    if run.warmup_s >= run.duration_s:
+        raise place.at("warmup_s").error(
+            f"is {run.warmup_s:g} s of a run of {run.duration_s:g} s", "give a warm-up shorter than duration_s"
+        )
+    return run
+
+
+def read_population(document: Document, value: Any) -> Population:
+    """`[population]`; a relative path of a graph counts from the file that names it."""
+    place = document.place.at("population")
+    read = read_fields(place, value, _POPULATION)
+    users = read["users"]
+    read["graph"] = _graph(document, place.at("graph"), read["graph"])
+    if read["graph"] is None:
+        for key, most in (
+            ("mean_followees", read["mean_followees"]),
+            ("celebrities", max(read["celebrities"], default=0)),
+        ):
+            if most > users - 1:
+                raise place.at(key).error(f"is {most:g} of {users} users", "nobody has more than all others")
+    return Population(**read)
+
+
+def _graph(document: Document, place: Place, name: str) -> str | None:
+    if not name:
+        return None
+    path = document.folders.get(place.file, Path()) / name
+    try:
+        if path.is_file():
+            return str(path)
+    except (OSError, ValueError):  # a name that no file can have
+        pass
+    raise place.error(f"no file {name!r}", "name an edge list, or leave it out to draw a graph")
+
+
+def read_load(place: Place, value: Any) -> Load:
+    """`[load]`."""
+    return Load(**read_fields(place, value, _LOAD))
+
+
+def read_feed(place: Place, value: Any) -> Feed:
+    """`[feed]`."""
+    return Feed(**read_fields(place, value, _FEED))
+
+
+def read_stations(place: Place, value: Any, known: Mapping[str, Any]) -> dict[str, StationSettings]:
+    """`[stations.NAME]`; worker kinds have servers only."""
+
+    def station(here: Place, table: Any) -> StationSettings:
+        spec = _MEMBERS if here.path[-1] in WORKERS else _STATION
+        return StationSettings(**{"discipline": "fifo", "queue_limit": None, **read_fields(here, table, spec)})
+
+    return _named(place, value, known, station)
+
+
+def read_topics(place: Place, value: Any, known: Mapping[str, Any]) -> dict[str, TopicSettings]:
+    """`[topics.NAME]`."""
+    return _named(place, value, known, lambda here, table: TopicSettings(**read_fields(here, table, _TOPIC)))
+
+
+def read_service_times(place: Place, value: Any, known: Mapping[str, Any]) -> dict[str, Distribution]:
+    """`[service_times]`: distributions by name."""
+    return _named(place, value, known, duration)
+
+
+def read_costs_s(place: Place, value: Any, known: Mapping[str, Any]) -> dict[str, float]:
+    """`[costs]` in seconds, by name without its unit ("database_feed_row")."""
+    spec = {f"{split_unit(key)[0]}_s": Field(number()) for key in known}
+    return {split_unit(key)[0]: cost_s for key, cost_s in read_fields(place, value, spec).items()}
+
+
+def _named(place: Place, value: Any, known: Mapping[str, Any], read: Callable[[Place, Any], Any]) -> dict[str, Any]:
+    table = as_table(place, value)
+    for key in table:
+        if key not in known:
+            raise place.at(key).error("unknown name", hint(key, known))
+    return {key: read(place.at(key), item) for key, item in table.items()}
