@@ -1,4 +1,4 @@
-"""Model, reference and load test speak of the same things: operations, routes, graphs, initial posts."""
+"""Model, reference and load test speak of the same things: operations, routes, milestones, graphs."""
 
 import ast
 import gzip
@@ -11,10 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loadtest.gateway import ROUTES
+from model.platform import OPERATIONS, build_network
 from model.population import initial_posts
 from model.population import read_edge_list as read_for_model
-from reference_impl import app, seeding
+from reference_impl import app, milestones, seeding, topics
 from reference_impl.graph import read_edge_list as read_for_reference
+from scenarios.loader import load_scenario
 
 ROOT = Path(__file__).resolve().parent.parent
 ROOM_VERB = re.compile(r"(feed|graph|interactions|uploads|search|notifications)\.[a-z]+")
@@ -33,11 +35,18 @@ def calls_of_ask() -> list[tuple[str, str]]:
 
 
 def test_operations_have_one_vocabulary():
-    operations = [operation for operation, *_ in app.OPERATIONS]
-    assert len(set(operations)) == len(operations)
-    assert all(ROOM_VERB.fullmatch(operation) for operation in operations)
-    assert {route.operation for route in ROUTES} == set(operations)
-    assert {operation for operation, _ in calls_of_ask()} == set(operations)
+    assert len(set(OPERATIONS)) == len(OPERATIONS)
+    assert all(ROOM_VERB.fullmatch(operation) for operation in OPERATIONS)
+    assert {operation.name for operation in build_network(load_scenario("baseline")).operations} == set(OPERATIONS)
+    assert {operation for operation, *_ in app.OPERATIONS} == set(OPERATIONS)
+    assert {route.operation for route in ROUTES} == set(OPERATIONS)
+    assert {operation for operation, _ in calls_of_ask()} == set(OPERATIONS)
+
+
+def test_milestones_topics_and_workers_have_one_vocabulary():
+    network = build_network(load_scenario("baseline"))
+    assert set(network.milestone_names()) == {milestones.FEED_DELIVERED, milestones.INTERACTIONS_APPLIED}
+    assert {topic.name: topic.workers for topic in network.topics} == topics.GROUPS
 
 
 def test_routes_are_the_same_at_the_model_and_at_the_reference():
