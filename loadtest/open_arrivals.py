@@ -44,16 +44,22 @@ class ArrivalsUser(PlatformUser):
         while True:
             intended_s += self.rng.expovariate(rate_per_s)
             operation = self.rng.choices(self.operations, self.weights)[0]
-            user = self.rng.randrange(self.settings.users_in_platform)
+            actor = self.rng.randrange(self.settings.users_in_platform)
             which = self.rng.random()
             gevent.sleep(max(0.0, intended_s - time.perf_counter()))
             self.arrivals += 1
-            self.in_flight.spawn(self._send, operation, user, which, intended_s, self.arrivals)
+            request = self.in_flight.spawn(self._send, operation, actor, which, intended_s, self.arrivals)
+            request.link_exception(self._report)
 
-    def _send(self, operation: str, user: int, which: float, intended_s: float, number: int) -> None:
+    def _report(self, greenlet: gevent.Greenlet) -> None:
+        """A mistake in our own code goes where Locust puts those of tasks: into its report and the exit code."""
+        error = greenlet.exception
+        self.environment.events.user_error.fire(user_instance=self, exception=error, tb=error.__traceback__)
+
+    def _send(self, operation: str, actor: int, which: float, intended_s: float, number: int) -> None:
         initial_posts = self.settings.users_in_platform * self.settings.initial_posts_per_user
         post = 1 + int(which * initial_posts)
-        asked: dict[str, Any] = {"user": user, "intended_s": intended_s}
+        asked: dict[str, Any] = {"actor": actor, "intended_s": intended_s}
         match operation:
             case "feed.open":
                 feed.open_feed(self, **asked)

@@ -53,15 +53,15 @@ class PlatformUser(FastHttpUser):
         *,
         json: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
-        user: int | None = None,
+        actor: int | None = None,
         intended_s: float | None = None,
     ) -> Any:
         """Perform one request and report it under the operation's name; returns its JSON body, or None.
 
-        `user` acts in place of this user's own. `intended_s`, an instant of `time.perf_counter`, is when the request was
+        `actor` is the platform's user who asks, in place of this user's own. `intended_s`, an instant of `time.perf_counter`, is when the request was
         meant to be sent; its latency counts from there.
         """
-        actor = self.platform_user if user is None else user
+        actor = self.platform_user if actor is None else actor
         context: dict[str, Any] = {"user": actor}
         recorder = plugin.run.recorder
         sent_s = time.perf_counter()

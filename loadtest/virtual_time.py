@@ -142,7 +142,7 @@ class VirtualLoop:
         real: Any,
         *,
         free_running: bool = True,
-        stall_limit: int = 1_000_000,
+        stall_limit: int = 200_000,
         model_stall_limit: int = 20_000_000,
     ) -> None:
         self.clock = clock

@@ -1,33 +1,12 @@
 """Runs of the stock command `locust` in processes of their own: its patches of the process are global."""
 
 import json
-import os
 import socket
 import subprocess
-import sys
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
-HERE = Path(__file__).parent
-ROOT = HERE.parent.parent
-
-
-@dataclass
-class Finished:
-    code: int
-    errors: str
-    figures: dict
-    raw: Path
-
-
-def command(locustfile: str, *args: str) -> list[str]:
-    return [sys.executable, "-m", "locust", "-f", str(HERE / locustfile), "--only-summary", *args]
-
-
-def environment(**variables: str) -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "default", **variables}
+from tests.loadtest.commands import ROOT, Finished, command, environment
 
 
 @pytest.fixture
@@ -41,7 +20,12 @@ def run_locust(tmp_path):
         raw, digest = tmp_path / f"raw{count}.csv", tmp_path / f"digest{count}.json"
         full = command(locustfile, "--headless", "--exit-code-on-error", "0", "--raw", str(raw), *args)
         done = subprocess.run(
-            full, env=environment(FC_DIGEST=str(digest), **variables), cwd=ROOT, capture_output=True, text=True, timeout=120
+            full,
+            env=environment(FC_DIGEST=str(digest), **variables),
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=120,
         )
         figures = json.loads(digest.read_text()) if digest.exists() else {}
         return Finished(done.returncode, done.stderr, figures, raw)

@@ -39,6 +39,7 @@ def write(**_):
         "requests": sum(map(len, raw.values())),
         "locust_ms": {name: [row[1] for row in rows] for name, rows in raw.items()},
         "model_s": live.latencies if live else {},
+        "asked": live.asked if live and live.frozen else [],
         "summary": plugin.summary(),
     }
     Path(target).write_text(json.dumps(figures))

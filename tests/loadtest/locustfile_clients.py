@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import digest  # noqa: F401 - listens
 from stand_in import install
 
+from loadtest import plugin
 from loadtest.platform_user import PlatformUser
 
 
@@ -93,4 +94,5 @@ class Chooser(Base):
 
 @events.init.add_listener
 def choose(environment, **_):
+    plugin.run.loop.stall_limit = 20_000  # the same check as ever, reached sooner
     environment.user_classes = {"mixed": [Visitor, Paced], "visit": [Chooser]}.get(TASK, [Single])

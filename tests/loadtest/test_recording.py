@@ -16,7 +16,9 @@ def recorder() -> Recorder:
     recorder = Recorder(current_user=lambda: 5)
     recorder.start_epoch_s, recorder.start_s = 100.0, 0.0
     recorder.on_request("GET", "feed.open", 250.0, 10, Response(200), {"user": 3}, None, start_time=101.0)
-    recorder.on_request("GET", "feed.open", 500.0, 0, Response(503), {"user": 4, "intended_s": 1.5}, OSError(), start_time=101.75)
+    recorder.on_request(
+        "GET", "feed.open", 500.0, 0, Response(503), {"user": 4, "intended_s": 1.5}, OSError(), start_time=101.75
+    )
     recorder.on_request("GET", "page", 1.0, 0, None, {}, OSError(), start_time=102.0)
     return recorder
 
@@ -46,7 +48,17 @@ def test_a_foreign_file_is_refused(tmp_path):
 
 def test_requests_cut_off_by_the_end_are_rows_too(run_locust):
     run = run_locust(
-        "locustfile_clients.py", "--target", "model", "-u", "20", "-r", "20", "-t", "30s", FC_SERVERS="1", FC_MEAN_S="0.5"
+        "locustfile_clients.py",
+        "--target",
+        "model",
+        "-u",
+        "20",
+        "-r",
+        "20",
+        "-t",
+        "30s",
+        FC_SERVERS="1",
+        FC_MEAN_S="0.5",
     )
     rows = recording.read(run.raw)
     unfinished = rows[rows.outcome == "unfinished"]
