@@ -82,8 +82,8 @@ def arrival_rates(scenario: Scenario) -> dict[str, float]:
         "interactions.unlike": likes * load.unlikes_per_like,
         "interactions.comment": likes * load.comments_per_like,
         "interactions.read": opens * load.reads_per_feed_open,
-        "graph.follow": opens * load.follows_per_feed_open,
-        "graph.unfollow": 0.0,
+        "graph.follow": opens * load.follows_per_feed_open / 2,
+        "graph.unfollow": opens * load.follows_per_feed_open / 2,
     }
 
 
