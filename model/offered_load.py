@@ -61,8 +61,8 @@ def offered_loads(
     """The offered load of every station, consumer group and quota.
 
     `rates_per_s` maps an operation to its arrival rate, `attributes` an operation to its attributes, each as a mean or as an
-    array of one length for the operation; what is not given is zero. A group's capacity is its members, or its partitions if they are fewer. Raises `ValueError` for an
-    operation that the network does not have.
+    array of one length for the operation; what is not given is zero. A group's capacity is its members, or its partitions
+    if they are fewer. Raises `ValueError` for an operation that the network does not have.
     """
     for name in rates_per_s:
         if name not in network.names("operations"):

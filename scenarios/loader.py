@@ -34,14 +34,20 @@ def load_scenario(
 
 
 def load_document(
-    name_or_path: str, overrides: Sequence[str] = (), seed: int | None = None, graph: str | None = None
+    name_or_path: str,
+    overrides: Sequence[str] = (),
+    seed: int | None = None,
+    graph: str | None = None,
+    both_ways: bool = False,
 ) -> Document:
-    """The same as a table with origins, not yet checked."""
+    """The same as a table with origins, not yet checked. With `both_ways` whoever is followed in `graph` follows back."""
     options: dict[str, tuple[Path, Any]] = {}
     if seed is not None:
         options["--seed"] = (("run", "seed"), seed)
     if graph is not None:
         options["--graph"] = (("population", "graph"), graph)
+    if both_ways:
+        options["--both-ways"] = (("population", "both_ways"), True)
     return assemble(name_or_path, overrides, options)
 
 
@@ -80,7 +86,7 @@ def _platform(document: Document) -> Scenario:
     members |= {topic: members[workers] for workers, topic in sections.WORKERS.items()}
     names = Names(
         OPERATIONS,
-        MILESTONES,
+        tuple(one.name for one in MILESTONES),
         tuple(stations),
         tuple(topics),
         members,

@@ -1,0 +1,153 @@
+"""Results as tables for people."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from model.offered_load import OfferedLoad
+from model.scenario import Scenario
+
+LATENCIES = ("mean", "p50", "p95", "p99", "p999", "max")
+
+
+def console() -> Console:
+    """Standard output; tables keep their lines where it is a file or a pipe."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 200)
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """A table with its first column to the left and figures to the right."""
+    grid = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, header_style="dim")
+    for index, column in enumerate(columns):
+        grid.add_column(column, justify="left" if index == 0 else "right", no_wrap=True)
+    for row in rows:
+        grid.add_row(*row)
+    return grid
+
+
+def figure(value: float | int | None) -> str:
+    """A number with three digits that mean something; "–" for none."""
+    if value is None:
+        return "–"
+    if isinstance(value, int) or abs(value) >= 100 or value == 0:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}" if abs(value) >= 1 else f"{value:.3g}"
+
+
+def milliseconds(value_s: float | None) -> str:
+    """Seconds shown as milliseconds."""
+    return figure(None if value_s is None else float(value_s) * 1000)
+
+
+def percent(ratio: float | None) -> str:
+    """A ratio shown in percent."""
+    return "–" if ratio is None else f"{ratio * 100:.1f} %"
+
+
+def show_offered_load(scenario: Scenario, loads: Sequence[OfferedLoad]) -> None:
+    """The table of `flashcrowd check`."""
+    rows = [
+        (
+            load.name,
+            load.kind,
+            figure(load.capacity),
+            figure(load.least),
+            figure(load.most),
+            percent(load.busy_ratio),
+            "exceeded" if load.exceeded else "",
+        )
+        for load in loads
+    ]
+    columns = ("part", "kind", "capacity", "offered, least", "offered, most", "least/capacity", "")
+    printed = console()
+    printed.print(table(f"{scenario.name}: offered load, in busy servers or members (quotas: tokens/s)", columns, rows))
+    printed.print(
+        "least: full batches on one key, every lookup a hit, no retry; most: batches of one, misses, every retry"
+    )
+
+
+def show_results(scenario: Scenario, document: Mapping[str, Any], wall_s: float) -> None:
+    """The tables of `flashcrowd run`, from the JSON document."""
+    printed = console()
+    run = scenario.run
+    printed.print(f"[bold]{scenario.name}[/bold]  {scenario.question}")
+    printed.print(
+        f"{run.duration_s:g} s simulated in {wall_s:.1f} s of wall time, the first {run.warmup_s:g} s left out; "
+        f"seed {document['seed']}, engine {document['engine']}"
+    )
+    for kind in ("operations", "milestones"):
+        if document[kind]:
+            printed.print()
+            printed.print(_times(kind, document[kind]))
+    if document["stations"]:
+        printed.print()
+        printed.print(_stations(document["stations"]))
+    if document["topics"]:
+        printed.print()
+        printed.print(_topics(document["topics"]))
+    if document["slo"]:
+        printed.print()
+        printed.print(_objectives(document["slo"]))
+    audit = document["audit"]
+    printed.print(
+        f"\naudit: Little's law within {audit['littles_law_max_error_ratio']:.1e} of its value, "
+        f"in = out + queued + lost {'holds' if audit['conserved'] else 'IS VIOLATED'}; queues: {document['stationarity']}"
+    )
+
+
+def _times(kind: str, figures: Mapping[str, Any]) -> Table:
+    rows = [
+        (
+            name,
+            figure(row["count"]),
+            figure(row["throughput_per_s"]),
+            figure(row["rejected"]),
+            figure(row["timed_out"]),
+            *(milliseconds(row["latency_s"][one]) for one in LATENCIES),
+        )
+        for name, row in figures.items()
+    ]
+    about = {"operations": "operations, latency in ms", "milestones": "milestones, time until reached in ms"}[kind]
+    return table(about, ("name", "count", "per s", "rejected", "timed out", *LATENCIES), rows)
+
+
+def _stations(figures: Mapping[str, Any]) -> Table:
+    rows = [
+        (
+            name,
+            figure(row["servers"]),
+            percent(row["utilisation"]),
+            figure(row["mean_queue"]),
+            milliseconds(row["mean_wait_s"]),
+            percent(row["wait_probability"]),
+            figure(row["throughput_per_s"]),
+            figure(row["rejected"]),
+        )
+        for name, row in figures.items()
+    ]
+    columns = ("name", "servers", "utilisation", "mean queue", "mean wait ms", "must wait", "per s", "rejected")
+    return table("stations", columns, rows)
+
+
+def _topics(figures: Mapping[str, Any]) -> Table:
+    keys = ("published", "consumed", "redelivered", "duplicates_applied", "lost", "max_lag", "mean_batch")
+    rows = [(name, *(figure(row[key]) for key in keys)) for name, row in figures.items()]
+    return table("topics, in events", ("name", *(key.replace("_", " ") for key in keys)), rows)
+
+
+def _objectives(verdicts: Sequence[Mapping[str, Any]]) -> Table:
+    rows = []
+    for one in verdicts:
+        at_least, target, value = one["name"].endswith("throughput_per_s"), one["target"], one["value"]
+        room = None if value is None or target == 0 else (value / target - 1 if at_least else 1 - value / target)
+        shown = milliseconds if one["name"].endswith("_s") and not at_least else figure
+        unit = " ms" if shown is milliseconds else ""
+        verdict = "met" if one["met"] else "MISSED" if value is not None else "MISSED (no sample)"
+        sign = "≥" if at_least else "≤"
+        rows.append((one["name"], f"{sign} {shown(target)}{unit}", f"{shown(value)}{unit}", percent(room), verdict))
+    return table("objectives", ("figure", "target", "value", "headroom", ""), rows)
