@@ -10,11 +10,11 @@ As in the reference, following or unfollowing changes what is pushed and pulled 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from heapq import merge
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -40,8 +40,7 @@ class Outcome:
     body: dict[str, Any]
 
 
-@dataclass(frozen=True, order=True)
-class Post:
+class Post(NamedTuple):
     """Ordered as feeds show posts: the newest first, then the larger id."""
 
     minus_created_s: float
@@ -98,12 +97,12 @@ class LivePlatform:
         self._published: dict[int, Post] = {}
         self._posts_of: defaultdict[int, list[Post]] = defaultdict(list)
         self._delivered: defaultdict[int, list[Post]] = defaultdict(list)
+        self._users = self.graph.users
         self._followers = self.graph.follower_counts
         self._pulled_by: dict[
             int, tuple[int, ...]
         ] = {}  # as far as asked for; forgotten when the user's follows change
-        self._seeded: dict[int, list[Post]] = {}
-        self._initial_by: dict[tuple[int, ...], list[Post]] = {}
+        self._seeded: dict[int, np.ndarray] = {}
         self._followed: defaultdict[int, set[int]] = defaultdict(set)  # changes against the graph, by follower
         self._unfollowed: defaultdict[int, set[int]] = defaultdict(set)
         self._likes: defaultdict[int, set[int]] = defaultdict(set)
@@ -112,7 +111,7 @@ class LivePlatform:
     @property
     def users(self) -> int:
         """How many users there are: 0 ... users - 1."""
-        return self.graph.users
+        return self._users
 
     def results(self) -> Results:
         """Everything up to now; no warm-up is cut."""
@@ -148,10 +147,10 @@ class LivePlatform:
     def _open_attributes(self, user: int, limit: int) -> dict[str, float]:
         pulled = self._pulled(user)
         fetched = sum(min(limit, self._rounds + len(self._posts_of.get(author, ()))) for author in pulled)
-        written = 0 if self._threshold is None else len(self._seeded_rows(user)) + len(self._delivered.get(user, ()))
+        written = 0 if self._threshold is None else len(self._seeded_ids(user)) + len(self._delivered.get(user, ()))
         posts = self.users * self._rounds + len(self._published)
         return {
-            "followees": float(len(self._followees(user))),
+            "followees": float(self._followee_count(user)),
             "pulled": float(0 if self._threshold is None else len(pulled)),
             "rows": float(min(limit, written) + fetched),
             "scanned_posts": float(posts),
@@ -226,6 +225,11 @@ class LivePlatform:
         base = set(self.graph.followees_of(user).tolist())
         return (base | self._followed.get(user, set())) - self._unfollowed.get(user, set())
 
+    def _followee_count(self, user: int) -> int:
+        if user in self._followed or user in self._unfollowed:
+            return len(self._followees(user))
+        return len(self.graph.followees_of(user))
+
     def _is_pulled(self, author: int) -> bool:
         return self._threshold is None or bool(self._followers[author] > self._threshold)
 
@@ -233,7 +237,9 @@ class LivePlatform:
         """The followees whose posts are fetched when the feed is opened, in ascending order."""
         pulled = self._pulled_by.get(user)
         if pulled is None:
-            pulled = tuple(sorted(author for author in self._followees(user) if self._is_pulled(author)))
+            followees = np.array(sorted(self._followees(user)), np.int64)
+            chosen = followees if self._threshold is None else followees[self._followers[followees] > self._threshold]
+            pulled = tuple(chosen.tolist())
             self._pulled_by[user] = pulled
         return pulled
 
@@ -244,33 +250,39 @@ class LivePlatform:
         added = [user for user, authors in self._followed.items() if author in authors]
         return np.union1d(np.setdiff1d(self.graph.followers_of(author), gone), added).astype(np.int64)
 
-    def _initial(self, authors: tuple[int, ...]) -> list[Post]:
-        """The initial posts of some authors in feed order: the rule is `population.initial_posts`."""
-        if authors in self._initial_by:
-            return self._initial_by[authors]
-        posts = []
-        for number in range(self._rounds - 1, -1, -1):
-            age_s = (self._rounds - number) * INITIAL_POST_ROUND_S
-            for author in authors:
-                post_id = 1 + number * self.users + author
-                posts.append(Post(age_s + author * INITIAL_POST_USER_S, -post_id, author, f"post {post_id}"))
-        self._initial_by[authors] = sorted(posts)
-        return self._initial_by[authors]
+    def _initial_post(self, number: int) -> Post:
+        """An initial post by its id; the rule is `population.initial_posts`, time 0 being the start."""
+        round_, author = divmod(number - 1, self.users)
+        age_s = (self._rounds - round_) * INITIAL_POST_ROUND_S + author * INITIAL_POST_USER_S
+        return Post(age_s, -number, author, f"post {number}")
 
-    def _seeded_rows(self, user: int) -> list[Post]:
-        rows = self._seeded.get(user)
-        if rows is None:
-            authors = tuple(author for author in self.graph.followees_of(user).tolist() if not self._is_pulled(author))
-            rows = self._seeded[user] = self._initial(authors)[:FEED_ROWS_SEEDED]
-        return rows
+    def _initial_ids(self, authors: np.ndarray) -> np.ndarray:
+        """The ids of the initial posts of some authors in feed order."""
+        rounds = np.repeat(np.arange(self._rounds), len(authors))
+        everybody = np.tile(authors, self._rounds)
+        ids = 1 + rounds * self.users + everybody
+        return ids[np.lexsort((-ids, everybody * INITIAL_POST_USER_S - rounds * INITIAL_POST_ROUND_S))]
+
+    def _seeded_ids(self, user: int) -> np.ndarray:
+        """The rows that a user's precomputed feed was loaded with."""
+        ids = self._seeded.get(user)
+        if ids is None:
+            followees = self.graph.followees_of(user).astype(np.int64)
+            ids = self._initial_ids(followees[self._followers[followees] <= (self._threshold or 0)])[:FEED_ROWS_SEEDED]
+            self._seeded[user] = ids
+        return ids
+
+    def _in_feed_order(self, user: int, pulled: tuple[int, ...]) -> Iterator[Post]:
+        """What a user's feed holds now, the newest first, made as far as it is read."""
+        new = sorted(post for author in pulled for post in self._posts_of.get(author, ()))
+        sources = [iter(new), map(self._initial_post, self._initial_ids(np.array(pulled, np.int64)).tolist())]
+        if self._threshold is not None:
+            written = sorted(self._delivered.get(user, ()))
+            sources += [iter(written), map(self._initial_post, self._seeded_ids(user).tolist())]
+        return merge(*sources)
 
     def _page(self, user: int, cursor: str | None, limit: int) -> dict[str, Any]:
-        pulled = self._pulled(user)
-        new = [post for author in pulled for post in self._posts_of.get(author, ())]
-        sources = [sorted(new), self._initial(pulled)]
-        if self._threshold is not None:
-            sources += [sorted(self._delivered.get(user, ())), self._seeded_rows(user)]
-        posts: Iterable[Post] = merge(*sources)
+        posts: Iterable[Post] = self._in_feed_order(user, self._pulled(user))
         if cursor:
             created_s, number = cursor.split("_")
             after = (-float(created_s), -int(number))
@@ -285,9 +297,7 @@ class LivePlatform:
         if number in self._published:
             post = self._published[number]
         elif 1 <= number < first_new:
-            author = (number - 1) % self.users
-            age_s = (self._rounds - (number - 1) // self.users) * INITIAL_POST_ROUND_S + author * INITIAL_POST_USER_S
-            post = Post(age_s, -number, author, f"post {number}")
+            post = self._initial_post(number)
         else:
             return Outcome("not_found", {})
         newest = self._comments.get(number, [])[-COMMENTS_SHOWN:][::-1]
