@@ -170,7 +170,7 @@ def parse(method: str, target: str, body: Any, headers: Mapping[str, Any] | None
     if route.body:
         arguments.update(_body_of(route, body))
     if route.operation == "interactions.comment":
-        arguments["idempotency_key"] = _header(headers, "Idempotency-Key")
+        arguments["key"] = _header(headers, "Idempotency-Key")
     return route, int(user), arguments
 
 

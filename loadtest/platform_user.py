@@ -58,8 +58,8 @@ class PlatformUser(FastHttpUser):
     ) -> Any:
         """Perform one request and report it under the operation's name; returns its JSON body, or None.
 
-        `actor` is the platform's user who asks, in place of this user's own. `intended_s`, an instant of `time.perf_counter`, is when the request was
-        meant to be sent; its latency counts from there.
+        `actor` is the platform's user who asks, in place of this user's own. `intended_s`, an instant of
+        `time.perf_counter`, is when the request was meant to be sent; its latency counts from there.
         """
         actor = self.platform_user if actor is None else actor
         context: dict[str, Any] = {"user": actor}

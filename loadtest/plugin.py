@@ -32,22 +32,26 @@ _sleep_is_gevents = gevent.sleep
 EXIT_BAD_INPUT, EXIT_FATAL = 2, 3
 
 
-def _load_scenario(name: str, overrides: list[str]) -> Any:
+def _load_scenario(options: argparse.Namespace) -> Any:
     from scenarios.loader import load_scenario
 
-    return load_scenario(name, overrides)
+    overrides = [*options.overrides, *(["population.both_ways=true"] if options.both_ways else [])]
+    return load_scenario(options.scenario, overrides, options.seed, options.graph)
+
+
+def _read_graph(scenario: Any, seed: int) -> Any:
+    """The graph of a scenario that names a file, which also says how many users there are; else None."""
+    if not getattr(scenario.population, "graph", None):
+        return None
+    from model.platform import build_graph
+
+    return build_graph(scenario.population, seed)
 
 
 def _live_platform(scenario: Any, clock: Any, seed: int, graph: Any) -> Any:
     from model.live import LivePlatform
 
     return LivePlatform(scenario, clock, seed, graph)
-
-
-def _read_graph(path: str, both_ways: bool) -> Any:
-    from model.population import read_edge_list
-
-    return read_edge_list(Path(path), both_ways)
 
 
 def _clock(start_s: float) -> Any:
@@ -74,7 +78,7 @@ class Run:
         self.wall_start_s = self.wall_s = self.virtual_start_s = self.virtual_s = 0.0
         self.failed = False
         # Replaceable, so that tests can put a small model in the platform's place.
-        self.load_scenario: Callable[[str, list[str]], Any] = _load_scenario
+        self.load_scenario: Callable[[argparse.Namespace], Any] = _load_scenario
         self.live_platform: Callable[[Any, Any, int, Any], Any] = _live_platform
 
     @property
@@ -145,6 +149,8 @@ def _check_arguments(parsed: argparse.Namespace) -> None:
         )
     if parsed.raw and Path(parsed.raw).suffix not in recording.SUFFIXES:
         _refuse(f"--raw {parsed.raw}: the name must end in {' or '.join(recording.SUFFIXES)}")
+    if parsed.both_ways and not parsed.graph:
+        _refuse("--both-ways belongs to --graph")
     if parsed.graph and not Path(parsed.graph).is_file():
         _refuse(f"--graph {parsed.graph}: no such file")
 
@@ -203,8 +209,8 @@ def _init(environment: Any, runner: Any, web_ui: Any, **_others: Any) -> None:
     run.environment, run.seed = environment, options.seed
     user_streams.install(options.seed)
     try:
-        run.scenario = run.load_scenario(options.scenario, options.overrides)
-        run.graph = _read_graph(options.graph, options.both_ways) if options.graph else None
+        run.scenario = run.load_scenario(options)
+        run.graph = _read_graph(run.scenario, options.seed)
         run.load = settings.from_scenario(run.scenario, options, getattr(run.graph, "users", None))
     except (ValueError, OSError) as error:
         _refuse(str(error))
@@ -219,7 +225,6 @@ def _init(environment: Any, runner: Any, web_ui: Any, **_others: Any) -> None:
 @events.test_start.add_listener
 def _start(environment: Any, **_others: Any) -> None:
     random.seed(run.seed)
-    run.wall_start_s = _wall_s()
     if run.loop is not None:
         if run.tests:  # the web interface starts a second test: a fresh model, at the same instant
             run.loop.clock = _clock(run.loop.clock.now)
@@ -228,6 +233,7 @@ def _start(environment: Any, **_others: Any) -> None:
         clients.use_gateway(Gateway(run.loop, run.hub, run.live, run.recorder.unfinished))
         run.loop.run_freely(True)
     run.tests += 1
+    run.wall_start_s = _wall_s()
     run.recorder.start()
 
 
@@ -249,6 +255,9 @@ def _write(**_others: Any) -> None:
         return
     path = Path(options.raw)
     run.recorder.write(path)
+    if hasattr(run.live, "results"):
+        milestones = recording.milestones_of(run.live.results(), run.virtual_start_s)
+        milestones.to_csv(path.with_suffix(".milestones.csv"), index=False)
     path.with_suffix(".json").write_text(json.dumps(summary(), indent=2) + "\n")
     print(f"flashcrowd: {len(run.recorder.rows)} rows written to {path}", file=sys.stderr)
 
@@ -265,6 +274,7 @@ def summary() -> dict[str, Any]:
         "duration_s": run.virtual_s if run.virtual else run.wall_s,
         "wall_s": run.wall_s,
         "requests_per_wall_s": requests / run.wall_s if run.wall_s > 0 else 0.0,
+        "start_epoch_s": run.recorder.start_epoch_s,
         "failed": run.failed,
     }
 

@@ -114,3 +114,23 @@ def read(path: Path) -> pd.DataFrame:
     if missing:
         raise ValueError(f"{path}: no raw response times, the columns {', '.join(missing)} are missing")
     return frame
+
+
+MILESTONE_COLUMNS = ("name", "started_s", "reached_s", "weight")
+
+
+def milestones_of(results: Any, start_s: float) -> pd.DataFrame:
+    """The milestones of a model's run, `model.results.Results`; instants count from `start_s` of its clock.
+
+    Columns `MILESTONE_COLUMNS`; the weight counts followers (`feed.delivered`) or events (`interactions.applied`).
+    """
+    import pandas as pd
+
+    record = results.recording
+    frames = []
+    for number, name in enumerate(record.tables.milestones):
+        took_s, weights = results.milestone_samples(name)
+        reached_s = record.marks["time_s"][record.marks["milestone"] == number][-len(took_s) :] - start_s
+        columns = (name, reached_s - took_s, reached_s, weights)
+        frames.append(pd.DataFrame(dict(zip(MILESTONE_COLUMNS, columns, strict=True)), index=range(len(took_s))))
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(MILESTONE_COLUMNS))

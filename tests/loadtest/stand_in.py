@@ -91,7 +91,7 @@ def install() -> None:
     population = SimpleNamespace(users=50, initial_posts_per_user=3)
     scenario = SimpleNamespace(load=load, population=population, feed=SimpleNamespace(page_size=10))
     servers, mean_s = int(os.environ.get("FC_SERVERS", "4")), float(os.environ.get("FC_MEAN_S", "0.01"))
-    plugin.run.load_scenario = lambda name, overrides: scenario
+    plugin.run.load_scenario = lambda options: scenario
     plugin.run.live_platform = lambda _scenario, clock, seed, graph: StandIn(
         clock, seed, servers, mean_s, bool(os.environ.get("FC_FROZEN"))
     )

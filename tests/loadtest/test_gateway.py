@@ -34,7 +34,7 @@ def test_arguments_of_a_request():
     assert (user, arguments) == (7, {"cursor": "a/b", "limit": 5})
     body = msgspec.json.encode({"text": "hé"})
     route, user, arguments = parse("POST", "/v1/posts/3/comments", body, {"x-user-id": b"8", "IDEMPOTENCY-KEY": "k"})
-    assert (user, arguments) == (8, {"post": 3, "text": "hé", "idempotency_key": "k"})
+    assert (user, arguments) == (8, {"post": 3, "text": "hé", "key": "k"})
     assert route.status_ok == 202
     assert parse("GET", "/v1/feed", None, HEADERS)[2] == {"cursor": None, "limit": 20}
     assert parse("DELETE", "/v1/users/9/follow", None, HEADERS)[2] == {"followee": 9}

@@ -20,7 +20,7 @@ class Handler(BaseHTTPRequestHandler):
     def answer(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         route, user, arguments = parse(self.command, self.path, body, self.headers)
-        arguments.pop("idempotency_key", None)  # it tells runs apart
+        arguments.pop("key", None)  # it tells runs apart
         ASKED[user].append([route.operation, arguments])
         answer = {"feed.open": feed_body(list(range(141, 151))[::-1]), "feed.publish": {"id": 151}}.get(
             route.operation, {}
@@ -55,7 +55,7 @@ def test_per_user_streams_are_equal_on_both_targets(run_locust, server):
     assert (model.code, real.code) == (0, 0)
     on_model = defaultdict(list)
     for operation, user, arguments in model.figures["asked"]:
-        arguments.pop("idempotency_key", None)
+        arguments.pop("key", None)
         on_model[user].append([operation, arguments])
     assert set(on_model) == set(ASKED)
     for user, asked in ASKED.items():

@@ -1,0 +1,215 @@
+"""The two runs of a comparison, as the commands anybody could type: `locust` on both, `python -m reference_impl` beneath.
+
+Everything that is started here is stopped here, whatever happens.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from loadtest import recording
+from loadtest.figures import Side
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from model.population import FollowGraph
+    from model.scenario import Scenario
+
+LOCUSTFILE = Path(__file__).with_name("locustfile.py")
+STOP_WITHIN_S = 20.0
+DRAIN_WITHIN_S = 30.0
+PROGRESS_EVERY_S = 5.0
+
+
+class CompareError(Exception):
+    """A side could not be run; the message is one line."""
+
+
+def progress(text: str) -> None:
+    """Say on stderr what is going on."""
+    print(f"  {text}", file=sys.stderr, flush=True)
+
+
+@dataclass(frozen=True)
+class Load:
+    """One load for both sides: Locust's users, their spawn rate, the length in seconds, and further arguments."""
+
+    scenario: str
+    users: int
+    spawn_rate_per_s: float
+    duration_s: float
+    seed: int
+    arguments: tuple[str, ...]
+
+    def command(self, target: Sequence[str], raw: Path) -> list[str]:
+        """The command line of Locust."""
+        return [
+            sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), "--headless", "--only-summary", "--exit-code-on-error", "0",
+            "-u", str(self.users), "-r", f"{self.spawn_rate_per_s:g}", "-t", f"{self.duration_s:g}s",
+            "--scenario", self.scenario, "--seed", str(self.seed), "--raw", str(raw), *self.arguments, *target,
+        ]  # fmt: skip
+
+
+def _environment(extra: dict[str, str] | None = None) -> dict[str, str]:
+    """Our packages can be imported wherever the command was typed; Locust's own variables do not change the load."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("LOCUST_")}
+    path = os.pathsep.join(filter(None, (str(LOCUSTFILE.parent.parent), os.environ.get("PYTHONPATH"))))
+    return {**kept, "PYTHONPATH": path, **(extra or {})}
+
+
+def _stop(process: subprocess.Popen[Any]) -> None:
+    """Interrupt a process that we started, as Ctrl-C would; kill it if that does not help."""
+    if process.poll() is not None:
+        return
+    process.send_signal(signal.SIGINT)
+    try:
+        process.wait(STOP_WITHIN_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def run_locust(name: str, command: list[str], log: Path, expected_s: float | None, core: int | None) -> None:
+    """Run Locust to its end with progress on stderr. Raises `CompareError` with the log's last line if it fails."""
+    progress(f"{name}: locust is running{f' for {expected_s:.0f} s' if expected_s else ' in virtual time'}")
+    with log.open("w") as output:
+        # A session of its own: Ctrl-C reaches us alone, and we stop it in order.
+        process = subprocess.Popen(
+            command, stdout=output, stderr=subprocess.STDOUT, env=_environment(), start_new_session=True
+        )
+        try:
+            if core is not None:
+                os.sched_setaffinity(process.pid, {core})
+            began = time.monotonic()
+            while True:
+                try:
+                    process.wait(PROGRESS_EVERY_S)
+                    break
+                except subprocess.TimeoutExpired:
+                    ran_s = time.monotonic() - began
+                    progress(f"{name}: {ran_s:.0f} s{f' of {expected_s:.0f} s' if expected_s else ''}")
+        finally:
+            _stop(process)
+    if process.returncode != 0:
+        last = [line for line in log.read_text(errors="replace").splitlines() if line.strip()] or ["(nothing)"]
+        raise CompareError(f"{name}: locust ended with exit code {process.returncode}: {last[-1]} (see {log})")
+
+
+class Reference:
+    """The reference implementation, by its command line. `state` is what `up --json` printed."""
+
+    def __init__(self, scenario: Scenario, state_dir: Path | None, cores: Sequence[int]) -> None:
+        self.scenario = scenario
+        self.options = ["--state-dir", str(state_dir)] if state_dir else []
+        self.cores = cores
+        self.state: dict[str, Any] = {}
+        self.started = False
+
+    def _command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "reference_impl", *arguments, *self.options]
+
+    def _call(self, *arguments: str, environment: dict[str, str] | None = None) -> str:
+        process = subprocess.Popen(
+            self._command(*arguments),
+            stdout=subprocess.PIPE,
+            env=_environment(environment),
+            text=True,
+            start_new_session=True,
+        )
+        try:
+            output, _ = process.communicate()
+        finally:
+            _stop(process)
+        if process.returncode != 0:
+            raise CompareError(f"the reference: `{' '.join(arguments)}` failed with exit code {process.returncode}")
+        return output
+
+    def settings(self) -> dict[str, str]:
+        """The scenario's settings as the reference's environment variables."""
+        feed, topic = self.scenario.feed, self.scenario.topics["interactions"]
+        values = {
+            "FEED_STRATEGY": feed.strategy,
+            "FEED_THRESHOLD": feed.threshold,
+            "FANOUT_BATCH_FOLLOWERS": feed.fanout_batch_followers,
+            "INITIAL_POSTS_PER_USER": self.scenario.population.initial_posts_per_user,
+            "TOPIC_PARTITIONS": topic.partitions,
+            "POLL_MAX": topic.poll_max,
+            "POLL_WAIT_S": topic.poll_wait_s,
+            "PRODUCER_LINGER_S": topic.linger_s,
+        }
+        return {f"FLASHCROWD_{name}": str(value) for name, value in values.items()}
+
+    def up(self) -> None:
+        """Start it, unless it is up already; then it is used as it is, and left up."""
+        status = subprocess.run(
+            self._command("status", "--json"), capture_output=True, env=_environment(), text=True, check=False
+        )
+        self.started = not status.stdout.strip()  # a report means that something is up
+        stations = self.scenario.stations
+        workers = [
+            f"--{kind.replace('_', '-')}={stations[kind].servers}" for kind in ("fanout_workers", "interaction_workers")
+        ]
+        cores = ["--cpus", ",".join(map(str, self.cores))] if self.cores else []
+        self.state = json.loads(self._call("up", "--json", *workers, *cores, environment=self.settings()))
+        if not self.started:
+            progress(
+                f"the reference is up already at {self.state['api_url']}: its settings are its own, not the scenario's"
+            )
+
+    def seed(self, graph: FollowGraph, folder: Path) -> None:
+        """Give it the model's users and follows, and forget the milestones of earlier runs."""
+        import numpy as np
+
+        arrays = folder / "population.npz"
+        follower = np.repeat(np.arange(graph.users, dtype=np.int64), graph.followee_counts)
+        np.savez(arrays, followee=graph.followee_ids.astype(np.int64), follower=follower, users=np.int64(graph.users))
+        self._call("seed", "--json", "--arrays", str(arrays))
+
+    def drain(self) -> None:
+        """Wait until the workers have caught up with what the load left behind."""
+        deadline = time.monotonic() + DRAIN_WITHIN_S
+        while time.monotonic() < deadline:
+            lag = json.loads(self._call("status", "--json"))["lag_records"]
+            if lag is not None and not any(lag.values()):
+                return
+            progress(f"reference: workers are catching up ({sum((lag or {}).values())} records)")
+            time.sleep(1)
+        progress(f"reference: workers have not caught up within {DRAIN_WITHIN_S:g} s")
+
+    def milestones(self, start_epoch_s: float) -> pd.DataFrame:
+        """Milestones since `start_epoch_s`, in the columns of `recording.MILESTONE_COLUMNS`."""
+        import pandas as pd
+
+        frames = [pd.read_csv(path) for path in sorted(Path(self.state["state_dir"]).glob("milestones-*.csv"))]
+        if not frames:
+            return pd.DataFrame(columns=list(recording.MILESTONE_COLUMNS))
+        rows = pd.concat(frames, ignore_index=True)
+        rows = rows[rows.started_at >= start_epoch_s]
+        columns = (rows["name"], rows.started_at - start_epoch_s, rows.reached_at - start_epoch_s, rows.weight)
+        return pd.DataFrame(dict(zip(recording.MILESTONE_COLUMNS, columns, strict=True))).reset_index(drop=True)
+
+    def down(self) -> None:
+        """Stop it if we started it. Called on the way out too, so it does not raise."""
+        if self.started:
+            with suppress(CompareError):
+                self._call("down", "--json")
+
+
+def read_side(raw: Path, milestones: pd.DataFrame | None = None) -> Side:
+    """What a run of Locust wrote. Raises `ValueError` or `OSError` if it is not there."""
+    import pandas as pd
+
+    if milestones is None:
+        milestones = pd.read_csv(raw.with_suffix(".milestones.csv"))
+    return Side(recording.read(raw), milestones, json.loads(raw.with_suffix(".json").read_text()))
