@@ -25,7 +25,8 @@ class ScenarioError(ValueError):
     """Something is wrong with a scenario; the text is one line, `FILE: section.key: what is wrong; what would be right`."""
 
     def __init__(self, text: str) -> None:
-        super().__init__(" ".join(text.split()))
+        line = " ".join(text.split())
+        super().__init__("".join(c if c.isprintable() else ascii(c)[1:-1] for c in line))
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,12 @@ def dotted(path: Path) -> str:
 
 def bare(key: str) -> str:
     """A key as TOML writes it: quoted where it must be."""
-    return key if _BARE.fullmatch(key) else json.dumps(key, ensure_ascii=False)
+    return key if _BARE.fullmatch(key) else quoted(key)
+
+
+def quoted(value: str) -> str:
+    """A text as TOML writes it, in quotes."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def shown(value: Any) -> str:
@@ -77,7 +83,7 @@ def shown(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, int) and abs(value) > 10**18:
         return "a number of more than 18 digits"
-    text = json.dumps(value, ensure_ascii=False) if isinstance(value, str) else str(value)
+    text = quoted(value) if isinstance(value, str) else str(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 

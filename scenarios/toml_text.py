@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
 from scenarios.documents import DEFAULTS, Document, read_toml
-from scenarios.fields import Path, bare, dotted
+from scenarios.fields import Path, bare, dotted, quoted
 from scenarios.units import converted, same_quantity, split_unit
 
 # Tables with a [header] of their own by the length of their path; deeper ones stand inline.
@@ -47,7 +46,7 @@ def inline(value: Any) -> str:
     if isinstance(value, int):
         return f"{value:_}" if abs(value) >= 10_000 else str(value)
     if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+        return quoted(value)
     return repr(value) if isinstance(value, float) else str(value)
 
 
