@@ -174,7 +174,10 @@ class Reference:
         arrays = folder / "population.npz"
         follower = np.repeat(np.arange(graph.users, dtype=np.int64), graph.followee_counts)
         np.savez(arrays, followee=graph.followee_ids.astype(np.int64), follower=follower, users=np.int64(graph.users))
-        self._call("seed", "--json", "--arrays", str(arrays))
+        try:
+            self._call("seed", "--json", "--arrays", str(arrays))
+        finally:
+            arrays.unlink()
 
     def drain(self) -> None:
         """Wait until the workers have caught up with what the load left behind."""

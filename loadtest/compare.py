@@ -205,6 +205,8 @@ def _report(arguments: argparse.Namespace, load: Load, sides: dict[str, Side], w
     title = f"{arguments.scenario}: model and reference"
     report.write_html(folder / "comparison.html", title, about, rows, totals, sides, window)
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=120)
     console.print(f"[bold]{title}[/]: {about}", highlight=False)
     report.print_tables(console, rows, totals, sides["model"].summary["requests_per_wall_s"])
     console.print(f"Files in {folder}", highlight=False)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from loadtest.recording import UNFINISHED
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -127,7 +129,7 @@ def compare(sides: dict[str, Side], window: Window, seed: int) -> list[dict[str,
     """One row per operation and per milestone; keys `reference_…`, `model_…` and `ratio_…` (model over reference).
 
     `n` are samples (for milestones: batches or events), `per_s` what was answered well per second (for milestones: the
-    weight, deliveries or events), `not_ok` requests of the window with another outcome.
+    weight, deliveries or events), `not_ok` requests of the window that were answered otherwise.
     """
     rng = np.random.default_rng(seed)
     rows = []
@@ -137,7 +139,11 @@ def compare(sides: dict[str, Side], window: Window, seed: int) -> list[dict[str,
         for side, run in sides.items():
             samples = run.operation_samples(name, window)
             asked = run.operation(name, window)
-            figures[side] = {"n": samples.n, "per_s": samples.n / window.length_s, "not_ok": len(asked) - samples.n}
+            figures[side] = {
+                "n": samples.n,
+                "per_s": samples.n / window.length_s,
+                "not_ok": int((~asked.outcome.isin(["ok", UNFINISHED])).sum()),
+            }
             figures[side] |= quantile_figures(samples, rng)
         rows.append(_row("operation", name, figures))
     for name in (DELIVERED, APPLIED):

@@ -38,7 +38,7 @@ def print_tables(console: Console, rows: list[dict[str, Any]], totals: list[dict
         rates.add_row(total["name"], number(total["reference"]), number(total["model"]), number(total["ratio"]))
     console.print(rates)
     times = Table(title="Latency and delay in ms, reference | model | ratio", title_justify="left")
-    times.add_column("")
+    times.add_column("", no_wrap=True, overflow="fold")
     for name in ("n", *QUANTILES):
         times.add_column(name, justify="right")
     for row in rows:
@@ -48,8 +48,10 @@ def print_tables(console: Console, rows: list[dict[str, Any]], totals: list[dict
                 " | ".join(number(row[key]) for key in (f"reference_{name}_ms", f"model_{name}_ms", f"ratio_{name}_ms"))
             )
         refused = " | ".join(f"{row[f'{side}_not_ok']:,}" for side in SIDES)
-        mark = "" if refused == "0 | 0" else f" (not ok: {refused})"
-        times.add_row(row["name"] + mark, *cells)
+        mark = "" if refused == "0 | 0" else f"  not ok: {refused}"
+        times.add_row(row["name"], *cells)
+        if mark:
+            times.add_row(mark)
     console.print(times)
     console.print(
         f"The model answered {speed:,.0f} requests per wall second of Locust. n: samples; ratio: model / reference."

@@ -99,7 +99,7 @@ def test_the_web_interface_starts_and_stops_tests_in_virtual_time(free_port):
                 assert client.post("/swarm", data={"user_count": 20, "spawn_rate": 20}).json()["success"]
                 _until(lambda: client.get("/stats/requests").json()["stats"][-1]["num_requests"] > 1000)
                 assert client.post("/stop").json()["success"]
-                assert client.get("/stats/requests").json()["state"] == "stopped"
+                _until(lambda: client.get("/stats/requests").json()["state"] == "stopped")  # Locust caches it for 2 s
                 assert not client.get("/stats/requests").json()["errors"]
     finally:
         process.terminate()
