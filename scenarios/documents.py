@@ -83,7 +83,7 @@ def _looks_like_a_path(name: str) -> bool:
 def read_toml(path: Path, label: str) -> dict[str, Any]:
     """A TOML file as a table. Raises `ScenarioError`, naming the file by `label`, if it can't be read."""
     try:
-        return tomllib.loads(path.read_bytes().decode("utf-8"))
+        return tomllib.loads(path.read_bytes().decode("utf-8") + "\n")  # so that an error in the last line has a place
     except OSError as problem:
         raise ScenarioError(
             f"{label}: can't be read ({problem.strerror}); check the path and its permissions"

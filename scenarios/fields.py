@@ -136,7 +136,8 @@ def read_fields(place: Place, table: Any, spec: Spec) -> dict[str, Any]:
 def _canonical(place: Place, key: str, spec: Spec) -> str:
     if key in spec:
         return key
-    stem, quantity, _ = split_unit(key)
+    stem, quantity, unit = split_unit(key)
+    known = []  # as they would be written with this key's unit
     for name in spec:
         known_stem, known_quantity, _ = split_unit(name)
         if known_quantity and stem == known_stem:
@@ -146,7 +147,8 @@ def _canonical(place: Place, key: str, spec: Spec) -> str:
             raise place.error(wrong, f"write {spellings(name)}")
         if not known_quantity and quantity and stem == name:
             raise place.error("takes no unit", f"write {name}")
-    raise place.error("unknown key", hint(key, spec))
+        known.append(f"{known_stem}_{unit}" if known_quantity == quantity != "" else name)
+    raise place.error("unknown key", hint(key, known))
 
 
 def _scaled(value: Any, quantity: str, unit: str) -> Any:

@@ -1,0 +1,175 @@
+"""Networks of one's own: every word of the file form, and that the engine runs what the file says."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from model import distributions as d
+from model import network as net
+from model.queueing_theory import MMc
+from model.simulation import simulate
+from scenarios.durations import FORMS, duration
+from scenarios.fields import Place
+from scenarios.loader import load_scenario
+
+EVERY_WORD = """
+[run]
+duration_s = 10
+
+[network.stations.api]
+servers = 3
+discipline = "priority"
+queue_limit = 7
+
+[network.caches.page]
+ttl_ms = 500
+
+[network.quotas.push]
+rate_per_minute = 120
+burst = 3
+
+[network.milestones."a.done"]
+since = "answer"
+
+[network.topics.log]
+partitions = 4
+linger_ms = 5
+batch_max = 6
+consumers = 2
+poll_max = 50
+poll_wait_ms = 20
+session_timeout_s = 10
+retry_ms = 200
+idempotent = false
+acknowledgement = { distribution = "constant", mean_ms = 2 }
+service_time = { distribution = "constant", mean_ms = 3 }
+per_event_us = 100
+steps = [{ scatter = { each_event = true, join = false, steps = [{ mark = "a.done" }] } }]
+
+[network.operations."a.b"]
+arrivals = { rate_per_minute = 90 }
+priority = -1
+attributes = { rows = { distribution = "uniform", mean = 6, cv = 0.1 }, post = { distribution = "empirical", values = [1, 2] } }
+steps = [
+  { serve = "api", service_time = { distribution = "erlang", mean_ms = 10, stages = 2 }, per_us = { rows = 5 } },
+  { delay = { distribution = "constant", mean_ms = 5 }, per_ms = { rows = 1 } },
+  { lookup = "page", key = "post", hit = [{ mark = "hit" }], miss = [{ acquire = "push" }] },
+  { try = [{ publish = "log", key = "post", weight = "rows" }], timeout_ms = 50, attempts = 3, growth = 2,
+    backoff = { distribution = "exponential", mean_ms = 4 }, otherwise = [{ respond = true }] },
+  { scatter = { count = 2, steps = [{ delay = { distribution = "constant", mean_ms = 1 } }] } },
+  { branch = [{ probability = 0.25, steps = [{ scatter = { count = "rows", join = false, steps = [] } }] }] },
+  { respond = true },
+]
+
+[network.operations.c]
+interarrival = { distribution = "gamma", mean_s = 2, cv = 0.5 }
+steps = []
+""".replace(",\n    backoff", ", backoff")
+
+
+def test_every_word_of_a_declared_network(tmp_path):
+    path = tmp_path / "every.toml"
+    path.write_text(EVERY_WORD)
+    declared = load_scenario(str(path)).declared
+    assert declared is not None
+    batch = (
+        net.Delay(d.constant(0.003), {"events": 1e-4}),
+        net.Scatter((net.Mark("a.done"),), join=False, each_event=True),
+    )
+    steps = (
+        net.Serve("api", d.erlang(0.01, 2), {"rows": 5e-6}),
+        net.Delay(d.constant(0.005), {"rows": 0.001}),
+        net.Lookup("page", "post", hit=(net.Mark("hit"),), miss=(net.Acquire("push"),)),
+        net.Try((net.Publish("log", "post", "rows"),), 0.05, 3, d.exponential(0.004), 2.0, (net.Respond(),)),
+        net.Scatter((net.Delay(d.constant(0.001)),), 2),
+        net.Branch((net.Arm(0.25, (net.Scatter((), "rows", join=False),)),)),
+        net.Respond(),
+    )
+    topic = net.Topic("log", batch, 4, 0.005, 6, d.constant(0.002), 2, 50, 0.02, 10.0, 0.2, idempotent=False)
+    assert declared.network == net.Network(
+        operations=(net.Operation("a.b", steps, -1), net.Operation("c", ())),
+        stations=(net.Station("api", 3, "priority", 7),),
+        topics=(topic,),
+        caches=(net.Cache("page", 0.5),),
+        quotas=(net.Quota("push", 2.0, 3.0),),
+        attributes=("rows", "post"),
+        milestones=(net.Milestone("a.done", "answer"),),
+    )
+    assert declared.arrivals["a.b"].interarrival == d.exponential(1 / 1.5)
+    assert declared.arrivals["c"].interarrival == d.gamma(2.0, 0.5)
+    assert declared.arrivals["a.b"].attributes["rows"] == d.uniform(mean_s=6.0, cv=0.1)
+    results = simulate(load_scenario(str(path)))
+    assert results.audit["conserved"]
+
+
+NUMBERS = {
+    "mean_ms": 4, "cv": 0.5, "low_ms": 1, "high_ms": 3, "stages": 3, "shape": 2.5, "scale_ms": 2, "median_ms": 2, "sigma": 0.4,
+    "minimum_ms": 1, "probability": 0.3, "mean_1_ms": 1, "mean_2_ms": 9, "values_ms": [1, 2, 3], "quantiles_ms": [0, 1, 5],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "form"), [(kind, form) for kind, forms in FORMS.items() for form in forms])
+def test_every_way_to_give_a_distribution(kind, form):
+    keys = [f"{key[:-2]}_ms" if key.endswith("_s") else key for key in form]
+    table = {key: NUMBERS[key] for key in keys}
+    if kind == "hyperexponential" and "cv" in table:
+        table["cv"] = 2
+    read = duration(Place({}), {"distribution": kind, **table})
+    in_seconds = {
+        name: np.divide(value, 1000).tolist() if name.endswith("_s") else value
+        for name, value in zip(form, table.values(), strict=True)
+    }
+    assert read == d.KINDS[kind](**in_seconds)
+
+
+def test_forms_name_every_parameter_of_every_kind():
+    from inspect import signature
+
+    assert set(FORMS) == set(d.KINDS)
+    for kind, forms in FORMS.items():
+        assert {key for form in forms for key in form} == set(signature(d.KINDS[kind]).parameters)
+
+
+MM4 = """
+[run]
+duration_s = 20_000
+warmup_s = 1_000
+seed = 1
+
+[network.stations.api]
+servers = 4
+discipline = "fifo"             # "fifo" | "priority" | "processor_sharing"
+# queue_limit = 100             # waiting room; beyond it: rejected
+
+[network.operations."shop.buy"]
+arrivals = { rate_per_s = 3.2 } # Poisson; or interarrival = { distribution = ..., ... }
+priority = 0                    # smaller is served first
+steps = [
+  { serve = "api", service_time = { distribution = "exponential", mean_ms = 1000 } },
+  { delay = { distribution = "constant", mean_ms = 5 } },
+  { respond = true },
+  { mark = "shop.shipped" },
+]
+"""
+
+
+@pytest.mark.slow
+def test_four_servers_agree_with_queueing_theory(tmp_path):
+    path = tmp_path / "mm4.toml"
+    path.write_text(MM4)
+    scenario = load_scenario(str(path))
+    latencies_s = simulate(scenario).latencies_s("shop.buy")
+    theory_s = MMc(3.2, 1.0, 4).mean_sojourn_s + 0.005
+    batches_s = [np.mean(batch) for batch in np.array_split(latencies_s, 20)]
+    standard_error_s = np.std(batches_s, ddof=1) / np.sqrt(len(batches_s))
+    assert abs(np.mean(latencies_s) - theory_s) < 3 * standard_error_s
+    assert standard_error_s < 0.05 * theory_s
+
+
+def test_the_example_in_the_readme_is_a_scenario(tmp_path):
+    readme = Path(__file__).resolve().parents[2] / "scenarios" / "README.md"
+    path = tmp_path / "readme.toml"
+    path.write_text(readme.read_text().split("```toml\n")[1].split("```")[0])
+    declared = load_scenario(str(path)).declared
+    assert declared is not None and declared.network.names("topics") == ("parcels",)
