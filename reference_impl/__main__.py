@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from reference_impl import lifecycle, roles, state
+from reference_impl import lifecycle, processes, state
 from reference_impl.embedded import NotInstalled
 from reference_impl.processes import StartFailed
 from reference_impl.settings import Settings, SettingsError
@@ -158,6 +158,8 @@ def _seed(arguments: argparse.Namespace, settings: Settings) -> int:
 
 
 def _run(arguments: argparse.Namespace, settings: Settings) -> int:
+    from reference_impl import roles
+
     if not (settings.database_url and settings.kafka_bootstrap):
         raise SettingsError("run needs FLASHCROWD_DATABASE_URL and FLASHCROWD_KAFKA_BOOTSTRAP")
     roles.run(arguments.role, arguments.name or arguments.role, arguments.metrics_port, settings)
@@ -219,7 +221,7 @@ def _parser() -> argparse.ArgumentParser:
         "run", _run, "run one process in the foreground",
         "example:\n  python -m reference_impl run interaction_worker --metrics-port 9101\n",
     )  # fmt: skip
-    run.add_argument("role", choices=roles.ROLES)
+    run.add_argument("role", choices=processes.ROLES)
     run.add_argument("--name", help="in logs and milestones (default: the role)")
     run.add_argument(
         "--metrics-port", type=int, default=0, metavar="PORT", help="of a worker's metrics (default: none)"

@@ -92,7 +92,7 @@ def create_app(settings: Settings) -> Starlette:
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        pool = await open_pool(settings, settings.pool_size)
+        pool = await open_pool(settings, settings.pool_size, "api")
         producer = LogProducer(settings)
         app.state.platform = Platform(settings, pool, producer)
         try:

@@ -102,8 +102,8 @@ async def migrate(database_url: str) -> None:
         await connection.close()
 
 
-async def open_pool(settings: Settings, size: int) -> asyncpg.Pool:
-    """A pool of exactly ``size`` connections, opened at once.
+async def open_pool(settings: Settings, size: int, name: str) -> asyncpg.Pool:
+    """A pool of exactly ``size`` connections, opened at once; the database knows them by the process's ``name``.
 
     asyncpg's release would run a reset query each time, and its connections would be replaced every 50,000 queries;
     no code here leaves session state behind, so both are off. The costs of a request are then those of its queries.
@@ -116,6 +116,7 @@ async def open_pool(settings: Settings, size: int) -> asyncpg.Pool:
         max_inactive_connection_lifetime=0,
         timeout=settings.pool_timeout_s,
         reset=_keep_session,
+        server_settings={"application_name": name},
     )
 
 

@@ -127,6 +127,8 @@ def start_postgres(scratch: Path, state_dir: Path, port: int) -> tuple[Child, st
         "unix_socket_directories": "",
         "wal_level": "logical",
         "max_connections": 200,
+        "max_wal_size": "4GB",  # seeding 100,000 users writes half of it; checkpoints meanwhile only cost time
+        "maintenance_work_mem": "256MB",
     }
     child = start(
         POSTGRES,

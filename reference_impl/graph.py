@@ -13,6 +13,7 @@ import gzip
 import hashlib
 import os
 import zipfile
+from array import array
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,7 +118,8 @@ def make_graph(users: int, followee: Ids, follower: Ids, both_ways: bool = False
     if both_ways:
         followee, follower = np.concatenate([followee, follower]), np.concatenate([follower, followee])
     other = followee != follower
-    pairs = np.unique(followee[other] * np.int64(users) + follower[other])
+    pairs = np.sort(followee[other] * np.int64(users) + follower[other])
+    pairs = pairs[np.diff(pairs, prepend=-1) > 0]  # np.unique hashes, which takes ten times as long
     return FollowGraph(users, pairs // users, pairs % users)
 
 
@@ -129,8 +131,7 @@ def read_edge_list(path: Path, both_ways: bool, progress: Callable[[str], None])
     Raises:
         GraphError: the file cannot be read, has no edges, or a line is not two whole numbers (named ``file:line``).
     """
-    follower: list[int] = []
-    followee: list[int] = []
+    ends = array("q")
     number = 0
     try:
         with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as lines:
@@ -141,19 +142,18 @@ def read_edge_list(path: Path, both_ways: bool, progress: Callable[[str], None])
                 if len(fields) != 2 or not all(f.isascii() and f.isdigit() and len(f) < 19 for f in fields):
                     shown = line.strip()[:40]
                     raise GraphError(f"{path}:{number}: {shown!r} is no edge; wanted two user ids, 'follower followee'")
-                follower.append(int(fields[0]))
-                followee.append(int(fields[1]))
+                ends.extend(map(int, fields))
                 if number % 2_000_000 == 0:
                     progress(f"read {number:,} lines of {path.name}")
     except UnicodeDecodeError:
         raise GraphError(f"{path}:{number + 1}: not text; wanted lines 'follower followee'") from None
     except (OSError, EOFError) as error:
         raise GraphError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
-    if not follower:
+    if not ends:
         raise GraphError(f"{path}: no edges in it; wanted lines 'follower followee'")
-    ids, dense = np.unique(np.array([followee, follower], dtype=np.int64), return_inverse=True)
-    dense = dense.reshape(2, -1)
-    return make_graph(len(ids), dense[0], dense[1], both_ways)
+    ids, dense = np.unique(np.frombuffer(ends, dtype=np.int64), return_inverse=True)
+    follower, followee = dense.reshape(-1, 2).T
+    return make_graph(len(ids), followee, follower, both_ways)
 
 
 def read_arrays(path: Path) -> FollowGraph:
@@ -170,10 +170,10 @@ def read_arrays(path: Path) -> FollowGraph:
         raise GraphError(f"{path}: {error.args[0]}; wanted the arrays followee, follower and users") from None
     except (OSError, ValueError, TypeError, zipfile.BadZipFile) as error:
         raise GraphError(f"{path}: no NumPy archive (.npz) with followee, follower and users: {error}") from None
-    for name, array in zip(("followee", "follower"), edges, strict=True):
-        if array.ndim != 1 or array.dtype.kind not in "iu" or array.shape != edges[0].shape:
+    for name, ids in zip(("followee", "follower"), edges, strict=True):
+        if ids.ndim != 1 or ids.dtype.kind not in "iu" or ids.shape != edges[0].shape:
             raise GraphError(f"{path}: {name} has to be a list of whole numbers, as long as the other one")
-        if array.size and (array.min() < 0 or array.max() >= users):
+        if ids.size and (ids.min() < 0 or ids.max() >= users):
             raise GraphError(f"{path}: {name} has ids outside 0..{users - 1}")
     return make_graph(users, cast(Ids, edges[0].astype(np.int64)), cast(Ids, edges[1].astype(np.int64)))
 

@@ -19,12 +19,12 @@ import asyncpg
 from confluent_kafka import KafkaException
 from prometheus_client.parser import text_string_to_metric_families
 
-from reference_impl import lifecycle, processes, roles
+from reference_impl import lifecycle, processes
 from reference_impl.seeding import TABLES
 from reference_impl.state import State
 from reference_impl.topics import GROUPS, committed_offsets
 
-PRODUCING_ROLES = (roles.API, roles.DISPATCHER)
+PRODUCING_ROLES = (processes.API, processes.DISPATCHER)
 COUNTERS = (
     "flashcrowd_interactions_accepted_total",
     "flashcrowd_interactions_applied_total",

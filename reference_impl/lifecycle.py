@@ -13,7 +13,7 @@ import urllib.request
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from reference_impl import embedded, processes, roles, state
+from reference_impl import embedded, processes, state
 from reference_impl.processes import Child, StartFailed
 from reference_impl.settings import Settings
 from reference_impl.state import State, StateError
@@ -33,10 +33,13 @@ class Scale:
 
     def names(self) -> list[tuple[str, str]]:
         """(name, role) of every process of ours."""
-        many = ((roles.FANOUT_WORKER, self.fanout_workers), (roles.INTERACTION_WORKER, self.interaction_workers))
+        many = (
+            (processes.FANOUT_WORKER, self.fanout_workers),
+            (processes.INTERACTION_WORKER, self.interaction_workers),
+        )
         return [
-            (roles.API, roles.API),
-            (roles.DISPATCHER, roles.DISPATCHER),
+            (processes.API, processes.API),
+            (processes.DISPATCHER, processes.DISPATCHER),
             *((f"{role}_{number}", role) for role, count in many for number in range(1, count + 1)),
         ]
 
@@ -156,7 +159,7 @@ def _prepare_servers(settings: Settings, progress: Progress) -> None:
 def _start_role(name: str, role: str, settings: Settings) -> Child:
     """Start one process of ours; its settings go by the environment."""
     state_dir = Path(settings.state_dir)
-    port = 0 if role == roles.API else processes.free_port()
+    port = 0 if role == processes.API else processes.free_port()
     url = f"http://127.0.0.1:{port}/metrics" if port else f"http://{settings.api_host}:{settings.api_port}/metrics"
     source = str(Path(__file__).resolve().parent.parent)
     search_path = os.pathsep.join(filter(None, (source, os.environ.get("PYTHONPATH"))))
@@ -173,7 +176,7 @@ def _start_role(name: str, role: str, settings: Settings) -> Child:
 
 def ready(child: Child) -> bool:
     """Whether a process of ours is at work: the API answers its health check, a worker has joined its group."""
-    api = child.role == roles.API
+    api = child.role == processes.API
     url = child.metrics_url.replace("/metrics", "/healthz") if api else child.metrics_url
     try:
         with urllib.request.urlopen(url, timeout=3) as answer:
@@ -235,8 +238,8 @@ def down(state_dir: Path) -> tuple[int, list[str]]:
 
 def _stop_all(current: State) -> list[str]:
     ours = [child for child in current.processes if child.metrics_url]
-    api = [child for child in ours if child.role == roles.API]
-    workers = [child for child in ours if child.role != roles.API]
+    api = [child for child in ours if child.role == processes.API]
+    workers = [child for child in ours if child.role != processes.API]
     servers = [child for child in current.processes if not child.metrics_url]
     killed = processes.stop(api, API_STOP_S)
     killed += processes.stop(workers, WORKER_STOP_S)

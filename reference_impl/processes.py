@@ -18,6 +18,10 @@ from pathlib import Path
 import msgspec
 import psutil
 
+API, DISPATCHER, FANOUT_WORKER, INTERACTION_WORKER = "api", "fanout_dispatcher", "fanout_worker", "interaction_worker"
+ROLES = (API, DISPATCHER, FANOUT_WORKER, INTERACTION_WORKER)
+"""What a process of ours can be; servers have roles of their own."""
+
 _started: list[subprocess.Popen[bytes]] = []
 """Keeps the handles: a process outlives the command that started it."""
 

@@ -13,11 +13,9 @@ from prometheus_client import start_http_server
 
 from reference_impl import logs
 from reference_impl.database import open_pool
+from reference_impl.processes import API, DISPATCHER, FANOUT_WORKER, INTERACTION_WORKER
 from reference_impl.settings import Settings
 from reference_impl.topics import FANOUT, INTERACTIONS, POSTS, LogConsumer, LogProducer, work
-
-API, DISPATCHER, FANOUT_WORKER, INTERACTION_WORKER = "api", "fanout_dispatcher", "fanout_worker", "interaction_worker"
-ROLES = (API, DISPATCHER, FANOUT_WORKER, INTERACTION_WORKER)
 
 log = structlog.get_logger()
 
@@ -48,12 +46,14 @@ def _loop_factory() -> type[asyncio.AbstractEventLoop]:
 
 
 @contextlib.asynccontextmanager
-async def _worker(settings: Settings, topic: str) -> AsyncIterator[tuple[asyncpg.Pool, LogConsumer, asyncio.Event]]:
+async def _worker(
+    name: str, settings: Settings, topic: str
+) -> AsyncIterator[tuple[asyncpg.Pool, LogConsumer, asyncio.Event]]:
     """A worker's pool, consumer and stop signal; the consumer leaves its group at the end."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    pool = await open_pool(settings, settings.worker_pool_size)
+    pool = await open_pool(settings, settings.worker_pool_size, name)
     consumer = LogConsumer(settings, topic)
     try:
         yield pool, consumer, stop
@@ -62,10 +62,10 @@ async def _worker(settings: Settings, topic: str) -> AsyncIterator[tuple[asyncpg
         await pool.close()
 
 
-async def _dispatch(_name: str, settings: Settings) -> None:
+async def _dispatch(name: str, settings: Settings) -> None:
     from reference_impl.feed.workers import Dispatcher
 
-    async with _worker(settings, POSTS) as (pool, consumer, stop):
+    async with _worker(name, settings, POSTS) as (pool, consumer, stop):
         producer = LogProducer(settings)
         try:
             dispatcher = Dispatcher(settings, pool, producer)
@@ -78,7 +78,7 @@ async def _fan_out(name: str, settings: Settings) -> None:
     from reference_impl.feed.workers import FanoutWorker
     from reference_impl.milestones import MilestoneFile
 
-    async with _worker(settings, FANOUT) as (pool, consumer, stop):
+    async with _worker(name, settings, FANOUT) as (pool, consumer, stop):
         milestones = MilestoneFile(settings.state_dir, name)
         await work(consumer, FanoutWorker(settings, pool, milestones).handle, stop)
         milestones.close()
@@ -88,7 +88,7 @@ async def _interact(name: str, settings: Settings) -> None:
     from reference_impl.interactions.worker import InteractionWorker
     from reference_impl.milestones import MilestoneFile
 
-    async with _worker(settings, INTERACTIONS) as (pool, consumer, stop):
+    async with _worker(name, settings, INTERACTIONS) as (pool, consumer, stop):
         generation = await pool.fetchval("SELECT generation FROM log_generations WHERE topic = $1", INTERACTIONS)
         milestones = MilestoneFile(settings.state_dir, name)
         await work(consumer, InteractionWorker(pool, milestones, generation or 0).handle, stop)

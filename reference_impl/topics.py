@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +27,7 @@ IDLE_POLL_S = 0.5
 RETRY_FIRST_S, RETRY_LONGEST_S = 0.1, 2.0
 
 log = structlog.get_logger()
+librdkafka_log = logging.getLogger("librdkafka")
 acknowledged_offset = Gauge(
     "flashcrowd_topic_acknowledged_offset", "Highest offset acknowledged to this producer", ["topic", "partition"]
 )
@@ -42,22 +44,27 @@ class LogProducer:
 
     librdkafka reports deliveries on the thread that polls. The reports are collected there and handed to the event
     loop together: one wake-up for many records.
+
+    A record that is not delivered leaves a gap in an idempotent producer's sequence. librdkafka would go on under a
+    new epoch, which the embedded broker refuses for ever ("fenced"), and after a fatal error it would not go on at
+    all. So a producer that failed to deliver is replaced by a new one; what it has in flight still, it may finish.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._loop = asyncio.get_running_loop()
         self._timeout_s = settings.produce_timeout_s
-        self._producer = Producer(
-            {
-                "bootstrap.servers": settings.kafka_bootstrap,
-                "enable.idempotence": True,
-                "acks": "all",
-                "linger.ms": settings.producer_linger_s * 1000,
-                "message.timeout.ms": int(settings.produce_timeout_s * 1000),
-                "error_cb": lambda error: log.warning("kafka.producer", error=str(error)),
-            }
-        )
-        self._reports: deque[tuple[asyncio.Future[tuple[int, int]], KafkaError | None, Message]] = deque()
+        self._configuration = {
+            "bootstrap.servers": settings.kafka_bootstrap,
+            "enable.idempotence": True,
+            "acks": "all",
+            "linger.ms": settings.producer_linger_s * 1000,
+            "message.timeout.ms": int(settings.produce_timeout_s * 1000),
+            "error_cb": lambda error: log.warning("kafka.producer", error=str(error)),
+            "logger": librdkafka_log,
+        }
+        self._producer = Producer(self._configuration)
+        self._retired: list[Producer] = []
+        self._reports: deque[tuple[asyncio.Future[tuple[int, int]], Producer, KafkaError | None, Message]] = deque()
         self._stop = Event()
         self._thread = Thread(target=self._poll, name="kafka-producer", daemon=True)
         self._thread.start()
@@ -66,37 +73,52 @@ class LogProducer:
         """Append a record; return ``(partition, offset)`` once the log has acknowledged it.
 
         Raises:
-            DeliveryFailed: no acknowledgement within ``produce_timeout_s``, or the local queue is full.
+            DeliveryFailed: no acknowledgement within ``produce_timeout_s``, or the local queue is full. The log may
+                have the record all the same.
         """
         future: asyncio.Future[tuple[int, int]] = self._loop.create_future()
+        producer = self._producer
 
         def delivered(error: KafkaError | None, message: Message) -> None:
             first = not self._reports
-            self._reports.append((future, error, message))
+            self._reports.append((future, producer, error, message))
             if first:
                 self._loop.call_soon_threadsafe(self._resolve)
 
         try:
-            self._producer.produce(topic, value, key, on_delivery=delivered)
+            producer.produce(topic, value, key, on_delivery=delivered)
             return await asyncio.wait_for(future, self._timeout_s + 1)
         except (BufferError, KafkaException, TimeoutError) as error:
+            self._replace(producer)
             raise DeliveryFailed(f"{topic}: {error or 'no acknowledgement'}") from error
 
     def _resolve(self) -> None:
         while self._reports:
-            future, error, message = self._reports.popleft()
+            future, producer, error, message = self._reports.popleft()
             if error is None:
                 partition, offset = message.partition(), message.offset()
                 assert partition is not None and offset is not None  # an acknowledged record has both
                 acknowledged_offset.labels(message.topic(), partition).set(offset)
                 if not future.done():
                     future.set_result((partition, offset))
-            elif not future.done():
+                continue
+            self._replace(producer)
+            if not future.done():
                 future.set_exception(DeliveryFailed(error.str()))
+
+    def _replace(self, failed: Producer) -> None:
+        if failed is self._producer:  # and was not replaced already, for another of its records
+            log.warning("kafka.producer.replaced")
+            self._retired.append(failed)
+            self._producer = Producer(self._configuration)
 
     def _poll(self) -> None:
         while not self._stop.is_set():
             self._producer.poll(0.2)
+            for producer in list(self._retired):
+                producer.poll(0)
+                if not len(producer):
+                    self._retired.remove(producer)
 
     async def check(self, timeout_s: float) -> None:
         """Ask the broker for its metadata.
@@ -131,6 +153,7 @@ class LogConsumer:
                 "heartbeat.interval.ms": session_ms // 6,
                 "fetch.wait.max.ms": int(settings.fetch_wait_s * 1000),
                 "error_cb": lambda error: log.warning("kafka.consumer", error=str(error)),
+                "logger": librdkafka_log,
             }
         )
         self._consumer.subscribe([topic], on_assign=self._assigned)

@@ -131,14 +131,6 @@ def clean_text(text: str, what: str, *, empty: bool = False) -> str:
         raise ApiError(422, f"{what} is empty")
     if len(text) > MAX_TEXT:
         raise ApiError(422, f"{what} has {len(text)} characters; {MAX_TEXT} are allowed")
-    if "\x00" in text or not _encodable(text):
-        raise ApiError(422, f"{what} has a character that cannot be stored")
+    if "\x00" in text:
+        raise ApiError(422, f"{what} has a NUL character, which cannot be stored")
     return text
-
-
-def _encodable(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:  # half of a surrogate pair, which JSON can express and UTF-8 cannot
-        return False
-    return True
