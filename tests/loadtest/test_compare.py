@@ -67,9 +67,7 @@ def test_both_sides_are_driven_and_compared(tmp_path):
         assert rows[name]["ratio_p50_ms"] > 0
     assert figures["summary"]["model"]["requests_per_wall_s"] > 0
     raw = {side: recording.read(out / f"{side}.parquet") for side in ("reference", "model")}
-    first = {side: rows[rows.operation == "feed.open"].user.head(5).tolist() for side, rows in raw.items()}
     assert set(raw["reference"].user) == set(raw["model"].user)
-    assert len(first["model"]) == 5
     assert set(raw["reference"].outcome) <= {"ok", "unfinished"}
     assert (out / "comparison.html").stat().st_size > 10_000
     assert len(pd.read_csv(out / "comparison.csv")) == len(rows)

@@ -67,3 +67,12 @@ def test_requests_cut_off_by_the_end_are_rows_too(run_locust):
     assert len(rows) - len(unfinished) == run.figures["requests"]
     assert rows.finished_s.max() <= 30.0
     assert json.loads(run.raw.with_suffix(".json").read_text())["unfinished"] == len(unfinished)
+
+
+def test_locusts_stop_timeout_lets_requests_finish(run_locust):
+    load = ("--target", "model", "-u", "20", "-r", "20", "-t", "30s", "--stop-timeout", "60")
+    run = run_locust("locustfile_clients.py", *load, FC_SERVERS="1", FC_MEAN_S="0.5")
+    rows = recording.read(run.raw)
+    assert run.figures["summary"]["unfinished"] == 0
+    assert rows.finished_s.max() > 30.0
+    assert "unfinished" not in set(rows.outcome)
