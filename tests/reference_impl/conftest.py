@@ -1,0 +1,51 @@
+"""One running reference for the session: embedded servers on free ports, a small seeded graph, stopped at the end."""
+
+import asyncio
+
+import asyncpg
+import numpy as np
+import pytest
+
+from reference_impl import database, seeding
+from reference_impl.graph import synthetic_graph
+from reference_impl.settings import Settings
+from tests.reference_impl.stack import THRESHOLD, USERS, Stack, edges
+
+VARIABLES = {
+    "FLASHCROWD_FEED_THRESHOLD": str(THRESHOLD),
+    "FLASHCROWD_FANOUT_BATCH_FOLLOWERS": "2",
+    "FLASHCROWD_PRODUCE_TIMEOUT_S": "1.5",
+    "FLASHCROWD_OUTBOX_AFTER_S": "2",
+}
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory):
+    running = Stack(tmp_path_factory.mktemp("reference"), VARIABLES)
+    try:
+        running.command("up", "--interaction-workers", "2")
+        followee, follower = edges()
+        arrays = running.state_dir / "population.npz"
+        np.savez(arrays, followee=followee, follower=follower, users=USERS)
+        running.command("seed", "--arrays", arrays)
+        yield running
+    finally:
+        running.client.close()
+        running.command("down")
+
+
+async def _new_database(url, name, settings):
+    connection = await asyncpg.connect(url)
+    await connection.execute(f"CREATE DATABASE {name}")
+    await connection.close()
+    url = url.rsplit("/", 1)[0] + "/" + name
+    await database.migrate(url)
+    await seeding.seed(url, synthetic_graph(2_000, 12, seed=3), settings, 1_750_000_000.0, lambda _: None)
+    return url
+
+
+@pytest.fixture(scope="session")
+def large_database(stack):
+    """URL of a database of 2,000 users in the same server, every post fanned out (``push``); no worker touches it."""
+    settings = Settings(feed_strategy="push", feed_threshold=100)
+    return asyncio.run(_new_database(stack.state["database_url"], "large", settings))

@@ -1,0 +1,200 @@
+"""up, status and down: with servers of their own, since these tests stop them."""
+
+import asyncio
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import asyncpg
+import httpx
+import pytest
+
+from reference_impl import embedded, inspection, state
+from reference_impl.__main__ import main
+from tests.reference_impl.stack import ROOT, Stack, eventually, gone
+
+
+@pytest.fixture
+def own_stack(tmp_path):
+    running = Stack(tmp_path / "state")
+    yield running
+    running.client.close()
+    running.command("down")
+
+
+def test_up_again_says_so_and_status_tells_all(stack):
+    done = stack.command("up", "--json")
+    assert "it is up already" in done.stderr
+    assert json.loads(done.stdout) == stack.state
+    status = stack.status()
+    assert status["up"] is True
+    assert status["health"] == {"status": "ok", "dependencies": {"database": "ok", "kafka": "ok"}}
+    assert [p["state"] for p in status["processes"]] == ["running"] * 7
+    assert all(p["ready"] and p["memory_bytes"] > 2**20 for p in status["processes"])
+    assert set(status["lag_records"]) == {"posts", "fanout", "interactions"}
+    assert status["rows"]["users"] == 60
+    assert "database_url" not in status["settings"]
+    assert "running" in stack.command("status").stdout
+    assert oct((stack.state_dir / "state.json").stat().st_mode)[-3:] == "600"
+
+
+def test_lag_counts_what_no_worker_has_committed(stack):
+    eventually(lambda: not any(inspection.lag(state.read(stack.state_dir)).values()))
+    workers = [stack.process(f"interaction_worker_{number}") for number in (1, 2)]
+    for worker in workers:
+        worker.suspend()
+    try:
+        for user in range(5):
+            stack.ask("PUT", "/v1/posts/7/like", user, 202)
+        assert inspection.lag(state.read(stack.state_dir)) == {"posts": 0, "fanout": 0, "interactions": 5}
+    finally:
+        for worker in workers:
+            worker.resume()
+    eventually(lambda: stack.likes(7) == 5)
+    eventually(lambda: not any(inspection.lag(state.read(stack.state_dir)).values()))
+
+
+def test_metrics_are_exported_by_every_process(stack):
+    post = stack.publish(18)
+    follower = eventually(lambda: stack.sql("SELECT user_id FROM feed WHERE post_id = $1", post))[0][0]
+    assert stack.feed(follower)[0] == post
+    found = {}
+    for child in stack.state["processes"]:
+        if child["metrics_url"]:
+            found[child["role"]] = httpx.get(child["metrics_url"]).text
+    assert re.search(r'flashcrowd_request_seconds_count{operation="feed.open"} [1-9]', found["api"])
+    assert 'flashcrowd_milestone_seconds_bucket{le="0.1",milestone="feed.delivered"}' in found["fanout_worker"]
+    assert "flashcrowd_interactions_applied_total" in found["interaction_worker"]
+
+
+def test_logs_are_json_lines(stack):
+    for name in ("api", "fanout_worker_1"):
+        lines = (stack.state_dir / f"{name}.log").read_text().splitlines()
+        assert json.loads(lines[0])["event"] == "start"
+        assert all("level" in json.loads(line) for line in lines)
+
+
+@pytest.mark.slow
+def test_down_answers_requests_under_way_and_leaves_no_process(own_stack):
+    core = min(os.sched_getaffinity(0))
+    own_stack.command("up", "--cpus", core)
+    scratch = Path(own_stack.state["scratch_dir"])
+    found = own_stack.descendants()
+    assert len(found) > 10  # the servers' own children are among them
+    assert all(process.cpu_affinity() == [core] for process in found)
+    own_stack.command("seed", "--users", "10", "--mean-followees", "2")
+    url, database_url = own_stack.state["api_url"], own_stack.state["database_url"]
+
+    async def hold_and_stop():
+        connection = await asyncpg.connect(database_url)
+        with ThreadPoolExecutor(2) as threads:
+            async with connection.transaction():
+                await connection.execute("SELECT FROM users WHERE id = 3 FOR UPDATE")
+                await connection.execute("DELETE FROM followers")
+                headers = {"X-User-Id": "1"}
+                answer = threads.submit(httpx.put, f"{url}/v1/users/3/follow", headers=headers, timeout=20)
+                while not await connection.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+                    await asyncio.sleep(0.02)
+                stopping = threads.submit(own_stack.command, "down")
+                await asyncio.sleep(0.7)
+                assert not answer.done()
+            await connection.close()
+            return await asyncio.wrap_future(answer), await asyncio.wrap_future(stopping)
+
+    answer, stopping = asyncio.run(hold_and_stop())
+    assert answer.status_code == 204
+    assert "stopped 6 processes" in stopping.stdout
+    assert "killed" not in stopping.stderr
+    assert all(gone(process) for process in found)
+    assert not scratch.exists()
+    assert own_stack.command("down").stdout == "nothing was up\n"
+    assert "nothing is up" in own_stack.command("status", code=1).stderr
+    assert "nothing is up" in own_stack.command("seed", "--users", "5", code=1).stderr
+
+
+@pytest.mark.slow
+def test_start_that_fails_halfway_stops_what_it_started(own_stack):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        done = own_stack.command("up", code=1, FLASHCROWD_API_PORT=str(taken.getsockname()[1]))
+    lines = [line for line in done.stderr.splitlines() if "error" in line]
+    assert "error: api ended while starting" in lines
+    assert "address already in use" in done.stderr  # the log's tail
+    assert "Traceback" not in done.stderr
+    assert not (own_stack.state_dir / "state.json").exists()
+    pids = re.findall(r"\[(\d+)\] LOG:  starting PostgreSQL", (own_stack.state_dir / "postgres.log").read_text())
+    assert not Path(f"/proc/{pids[0]}").exists() or "Z" in Path(f"/proc/{pids[0]}/stat").read_text().split()[2]
+
+
+def test_servers_that_do_not_answer_are_one_line(own_stack):
+    done = own_stack.command(
+        "up", code=1, FLASHCROWD_DATABASE_URL="nonsense://x", FLASHCROWD_KAFKA_BOOTSTRAP="127.0.0.1:9"
+    )
+    assert done.stderr.splitlines()[-1].startswith("error: the database refuses")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "strategy", "code", "message"),
+    [
+        (["up", "--fanout-workers", "0"], "push", 2, "whole number above 0"),
+        (["up", "--cpus", "all"], "push", 2, "no list of cores"),
+        (["up", "--cpus", "4096"], "push", 1, "only the cores"),
+        (["up"], "pusch", 2, "did you mean push"),
+        (["seed"], "push", 2, "--graph --arrays --users"),
+        (["seed", "--users", "5", "--both-ways"], "push", 2, "--both-ways"),
+        (["run", "worker"], "push", 2, "invalid choice"),
+        (["run", "api"], "push", 2, "run needs FLASHCROWD_DATABASE_URL"),
+    ],
+)
+def test_wrong_arguments_are_one_line(tmp_path, monkeypatch, capsys, arguments, strategy, code, message):
+    monkeypatch.setenv("FLASHCROWD_FEED_STRATEGY", strategy)
+    monkeypatch.setenv("FLASHCROWD_DATABASE_URL", "" if arguments[0] == "run" else "postgresql://127.0.0.1:9/none")
+    try:
+        found = main([*arguments, "--state-dir", str(tmp_path / "state")])
+    except SystemExit as end:  # argparse's way
+        found = end.code
+    assert found == code
+    assert message in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("command", [[], ["up"], ["down"], ["status"], ["seed"], ["run"]])
+def test_help_has_examples(capsys, command):
+    with pytest.raises(SystemExit, match="0"):
+        main([*command, "--help"])
+    shown = capsys.readouterr().out
+    assert "example" in shown
+    assert f"python -m reference_impl {' '.join(command)}" in shown
+
+
+def test_help_is_quick_to_import():
+    """Heavy libraries are imported by the commands that need them."""
+    heavy = ("asyncpg", "confluent_kafka", "numpy", "starlette", "prometheus_client")
+    code = f"import sys, reference_impl.__main__ as m; m._parser(); print([n for n in {heavy} if n in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root has to run PostgreSQL under another account")
+def test_programs_are_copied_where_the_account_cannot_read_them(monkeypatch):
+    account = embedded.unprivileged_account()
+    real, asked = embedded._runs, []
+
+    def unreadable_at_first(programs, name):
+        asked.append(programs)
+        return real(programs, name) if len(asked) > 1 else False
+
+    monkeypatch.setattr(embedded, "_runs", unreadable_at_first)
+    scratch = embedded.make_scratch_directory()
+    try:
+        programs = embedded.postgres_programs(scratch, account)
+        assert programs.is_relative_to(scratch)
+        assert "PostgreSQL) 18" in embedded._run_as([programs / "postgres", "--version"], account).stdout
+    finally:
+        subprocess.run(["rm", "-rf", str(scratch)], check=True)
+    assert len(asked) == 2
