@@ -1,8 +1,8 @@
 """The API: composition of the rooms' routes, health and metrics.
 
 Starlette on uvicorn, because the routes are few and the bodies small: FastAPI's validation by Pydantic made a trivial
-JSON answer more than four times as costly in our trial (18k against 80k requests/s), and Litestar's extra layers
-half as much again, while msgspec gives the typed decoding that is needed here. uvicorn rather than granian, because
+JSON answer more than four times as costly in our trial (18k against 80k requests/s), and Litestar nearly
+twice as costly (44k), while msgspec gives the typed decoding that is needed here. uvicorn rather than granian, because
 its event loop is asyncio's (uvloop) in the very process that runs the handlers: one process, one loop, FIFO, which is
 what the model describes and what can be measured from within.
 """
