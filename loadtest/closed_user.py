@@ -69,7 +69,9 @@ class ClosedUser(PlatformUser):
             case "feed.publish":
                 feed.publish(self, content_bytes=1 + int(action.which * 2 * MEAN_POST_BYTES))
             case "graph.follow":
-                graph.follow(self, int(action.which * self.settings.users_in_platform))
+                graph.follow(
+                    self, graph.someone_else(self.platform_user, action.which, self.settings.users_in_platform)
+                )
             case "graph.unfollow":
                 self._unfollow(action)
             case _:

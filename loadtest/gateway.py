@@ -99,7 +99,7 @@ _ID_AT = 3  # '', 'v1', 'posts' or 'users', '{id}', …
 
 
 def find_route(method: str, path: str) -> tuple[Route, int | None]:
-    """The route and the id in its path. Raises `Refusal`: 404 unknown path, 405 wrong method, 422 id not a number."""
+    """The route and the id in its path. Raises `Refusal`: 404 unknown path or impossible id, 405 wrong method."""
     parts = path.split("/")
     identifier = None
     if len(parts) > _ID_AT:
@@ -114,7 +114,7 @@ def find_route(method: str, path: str) -> tuple[Route, int | None]:
     if identifier is None:
         return route, None
     if not (identifier.isascii() and identifier.isdigit()) or int(identifier) >= 2**63:
-        raise Refusal(422, f"the id in the path must be a whole number of at most 64 bits, not {identifier!r}")
+        raise Refusal(404, f"the id in the path must be a whole number of at most 64 bits, not {identifier!r}")
     return route, int(identifier)
 
 
@@ -161,7 +161,7 @@ def parse(method: str, target: str, body: Any, headers: Mapping[str, Any] | None
     route, identifier = find_route(method, path)
     user = _header(headers, "X-User-Id")
     if user is None or not user.isdecimal():
-        raise Refusal(422, "header X-User-Id must be a user's number")
+        raise Refusal(400, "header X-User-Id must be a user's number")
     arguments: dict[str, Any] = {}
     if identifier is not None:
         arguments[route.id_name] = identifier
@@ -171,6 +171,8 @@ def parse(method: str, target: str, body: Any, headers: Mapping[str, Any] | None
         arguments.update(_body_of(route, body))
     if route.operation == "interactions.comment":
         arguments["key"] = _header(headers, "Idempotency-Key")
+        if not arguments["key"]:
+            raise Refusal(400, "header Idempotency-Key is missing")
     return route, int(user), arguments
 
 

@@ -58,6 +58,7 @@ class ArrivalsUser(PlatformUser):
 
     def _send(self, operation: str, actor: int, which: float, intended_s: float, number: int) -> None:
         initial_posts = self.settings.users_in_platform * self.settings.initial_posts_per_user
+        other = graph.someone_else(actor, which, self.settings.users_in_platform)
         post = 1 + int(which * initial_posts)
         asked: dict[str, Any] = {"actor": actor, "intended_s": intended_s}
         match operation:
@@ -74,6 +75,6 @@ class ArrivalsUser(PlatformUser):
             case "interactions.read":
                 interactions.read(self, post, **asked)
             case "graph.follow":
-                graph.follow(self, int(which * self.settings.users_in_platform), **asked)
+                graph.follow(self, other, **asked)
             case _:
-                graph.unfollow(self, int(which * self.settings.users_in_platform), **asked)
+                graph.unfollow(self, other, **asked)

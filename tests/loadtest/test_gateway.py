@@ -1,7 +1,7 @@
 import msgspec
 import pytest
 
-from loadtest import gateway
+from loadtest import gateway, graph
 from loadtest.gateway import Refusal, find_route, parse
 
 HEADERS = {"X-User-Id": "7"}
@@ -48,14 +48,15 @@ def test_arguments_of_a_request():
         ("GET", "/v1/posts/1/2/3", None, HEADERS, 404),
         ("PATCH", "/v1/posts/1", None, HEADERS, 405),
         ("DELETE", "/v1/feed", None, HEADERS, 405),
-        ("GET", "/v1/posts/abc", None, HEADERS, 422),
-        ("GET", f"/v1/posts/{2**63}", None, HEADERS, 422),
-        ("GET", "/v1/posts/-1", None, HEADERS, 422),
+        ("GET", "/v1/posts/abc", None, HEADERS, 404),
+        ("GET", f"/v1/posts/{2**63}", None, HEADERS, 404),
+        ("GET", "/v1/posts/-1", None, HEADERS, 404),
         ("GET", "/v1/feed?limit=0", None, HEADERS, 422),
         ("GET", "/v1/feed?limit=101", None, HEADERS, 422),
         ("GET", "/v1/feed?limit=x", None, HEADERS, 422),
-        ("GET", "/v1/feed", None, {}, 422),
-        ("GET", "/v1/feed", None, {"X-User-Id": "me"}, 422),
+        ("GET", "/v1/feed", None, {}, 400),
+        ("GET", "/v1/feed", None, {"X-User-Id": "me"}, 400),
+        ("POST", "/v1/posts/1/comments", {"text": "t"}, HEADERS, 400),
         ("POST", "/v1/posts", b"{", HEADERS, 400),
         ("POST", "/v1/posts", b"[]", HEADERS, 422),
         ("POST", "/v1/posts", {"title": "t"}, HEADERS, 422),
@@ -71,3 +72,10 @@ def test_bad_requests_are_refused(method, target, body, headers, status):
 
 def test_every_outcome_of_the_model_has_a_status():
     assert gateway.STATUS_OF_OUTCOME == {"rejected": 503, "timed_out": 504, "not_found": 404, "invalid": 422}
+
+
+@pytest.mark.parametrize("users", [2, 3, 10])
+def test_nobody_is_asked_to_follow_himself(users):
+    for actor in range(users):
+        chosen = {graph.someone_else(actor, step / 100, users) for step in range(100)}
+        assert chosen == set(range(users)) - {actor}
