@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 
 import asyncpg
 import structlog
+import uvloop
 from prometheus_client import start_http_server
 
 from reference_impl import logs
@@ -32,17 +33,9 @@ def run(role: str, name: str, metrics_port: int, settings: Settings) -> None:
     if metrics_port:
         start_http_server(metrics_port, addr="127.0.0.1")
     workers = {DISPATCHER: _dispatch, FANOUT_WORKER: _fan_out, INTERACTION_WORKER: _interact}
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(workers[role](name, settings))
     log.info("stopped")
-
-
-def _loop_factory() -> type[asyncio.AbstractEventLoop]:
-    try:
-        import uvloop
-    except ImportError:  # an optional extra
-        return asyncio.SelectorEventLoop
-    return uvloop.Loop
 
 
 @contextlib.asynccontextmanager
