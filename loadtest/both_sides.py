@@ -11,8 +11,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,6 +68,26 @@ def _environment(extra: dict[str, str] | None = None) -> dict[str, str]:
     return {**kept, "PYTHONPATH": path, **(extra or {})}
 
 
+@contextmanager
+def _started(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[Any]]:
+    """A process of ours in a session of its own, so that Ctrl-C reaches us alone and we stop it in order.
+
+    Ctrl-C is held back while it starts: an interrupt between the process' start and our knowing of it would leave it running.
+    """
+    held: list[bool] = []
+    before = signal.signal(signal.SIGINT, lambda *_: held.append(True))
+    try:
+        process = subprocess.Popen(command, start_new_session=True, **options)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    try:
+        if held:
+            raise KeyboardInterrupt
+        yield process
+    finally:
+        _stop(process)
+
+
 def _stop(process: subprocess.Popen[Any]) -> None:
     """Interrupt a process that we started, as Ctrl-C would; kill it if that does not help."""
     if process.poll() is not None:
@@ -82,25 +102,21 @@ def _stop(process: subprocess.Popen[Any]) -> None:
 
 def run_locust(name: str, command: list[str], log: Path, expected_s: float | None, core: int | None) -> None:
     """Run Locust to its end with progress on stderr. Raises `CompareError` with the log's last line if it fails."""
-    progress(f"{name}: locust is running{f' for {expected_s:.0f} s' if expected_s else ' in virtual time'}")
-    with log.open("w") as output:
-        # A session of its own: Ctrl-C reaches us alone, and we stop it in order.
-        process = subprocess.Popen(
-            command, stdout=output, stderr=subprocess.STDOUT, env=_environment(), start_new_session=True
-        )
-        try:
-            if core is not None:
-                os.sched_setaffinity(process.pid, {core})
-            began = time.monotonic()
-            while True:
-                try:
-                    process.wait(PROGRESS_EVERY_S)
-                    break
-                except subprocess.TimeoutExpired:
-                    ran_s = time.monotonic() - began
-                    progress(f"{name}: {ran_s:.0f} s{f' of {expected_s:.0f} s' if expected_s else ''}")
-        finally:
-            _stop(process)
+    with (
+        log.open("w") as output,
+        _started(command, stdout=output, stderr=subprocess.STDOUT, env=_environment()) as process,
+    ):
+        progress(f"{name}: locust is running{f' for {expected_s:.0f} s' if expected_s else ' in virtual time'}")
+        if core is not None:
+            os.sched_setaffinity(process.pid, {core})
+        began = time.monotonic()
+        while True:
+            try:
+                process.wait(PROGRESS_EVERY_S)
+                break
+            except subprocess.TimeoutExpired:
+                ran_s = time.monotonic() - began
+                progress(f"{name}: {ran_s:.0f} s{f' of {expected_s:.0f} s' if expected_s else ''}")
     if process.returncode != 0:
         last = [line for line in log.read_text(errors="replace").splitlines() if line.strip()] or ["(nothing)"]
         raise CompareError(f"{name}: locust ended with exit code {process.returncode}: {last[-1]} (see {log})")
@@ -120,17 +136,9 @@ class Reference:
         return [sys.executable, "-m", "reference_impl", *arguments, *self.options]
 
     def _call(self, *arguments: str, environment: dict[str, str] | None = None) -> str:
-        process = subprocess.Popen(
-            self._command(*arguments),
-            stdout=subprocess.PIPE,
-            env=_environment(environment),
-            text=True,
-            start_new_session=True,
-        )
-        try:
-            output, _ = process.communicate()
-        finally:
-            _stop(process)
+        command = self._command(*arguments)
+        with _started(command, stdout=subprocess.PIPE, env=_environment(environment), text=True) as process:
+            output: str = process.communicate()[0]
         if process.returncode != 0:
             raise CompareError(f"the reference: `{' '.join(arguments)}` failed with exit code {process.returncode}")
         return output

@@ -215,6 +215,9 @@ def _init(environment: Any, runner: Any, web_ui: Any, **_others: Any) -> None:
         _refuse(str(error))
     environment.events.request.add_listener(run.recorder.on_request)
     if run.loop is None or run.facade is None:
+        # gevent counts timers from the instant at which its loop last ran. Reading a scenario and a graph has taken a while
+        # since, by which --run-time would be too short.
+        gevent.get_hub().loop.update_now()
         return
     virtual_clock.install(run.facade)  # once more, for modules that were loaded meanwhile
     environment.host = environment.host or "http://model"

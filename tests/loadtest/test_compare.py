@@ -85,7 +85,7 @@ def test_ctrl_c_stops_everything(tmp_path):
             break
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == 130, errors
     assert "Traceback" not in errors
     assert _nothing_is_up(state)
 
