@@ -132,12 +132,11 @@ def open_attributes(scenario: Scenario, graph: FollowGraph, users: Ids, posts_pe
     page = scenario.feed.page_size
     followees = graph.followee_counts[users].astype(float)
     threshold = pull_threshold(scenario)
-    newest = min(page, posts_per_author)
-    if threshold is None:
-        rows, pulled = followees * newest, np.zeros(len(users))
+    if threshold is None:  # all posts of all followees, merged in the application
+        rows, pulled = followees * posts_per_author, np.zeros(len(users))
     else:
         pulled = graph.pulled_counts(threshold)[users].astype(float)
-        rows = np.minimum(page, (followees - pulled) * posts_per_author) + pulled * newest
+        rows = np.minimum(page, (followees - pulled) * posts_per_author) + pulled * min(page, posts_per_author)
     scanned = np.full(len(users), float(graph.users * posts_per_author))
     return {"followees": followees, "pulled": pulled, "rows": rows, "scanned_posts": scanned}
 
