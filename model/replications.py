@@ -77,6 +77,7 @@ class Replications:
         An objective is met if the mean meets it; its `confidence` says whether the interval is clear of the target.
         """
         document: dict[str, Any] = _pooled([outcome.document for outcome in self.outcomes])
+        document["seed"] = self.scenario.run.seed
         errors = [outcome.document["audit"]["littles_law_max_error_ratio"] for outcome in self.outcomes]
         document["audit"]["littles_law_max_error_ratio"] = max(errors)
         document["slo"] = [self._objective(name, target) for name, target in self.scenario.slo.items()]

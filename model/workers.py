@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Any, Protocol, TypeAlias
 
 from model import platform
+from model.figures import figures_of
 from model.population import FollowGraph
 from model.scenario import Population, Scenario
 from model.simulation import simulate
@@ -82,24 +83,6 @@ def measure(task: Task) -> Answer:
     except Exception as problem:  # told with its row
         said = " ".join(str(problem).split())
         return Failure(said if isinstance(problem, ValueError) and said else f"{type(problem).__name__}: {said}")
-
-
-def figures_of(document: dict[str, Any]) -> dict[str, float | None]:
-    """A result's JSON document as figures under the names that objectives use: "feed.open.p99_s", "stations.api.utilisation"."""
-    figures: dict[str, float | None] = {}
-    for kind in ("operations", "milestones"):
-        for name, row in document[kind].items():
-            figures[f"{name}.count"] = row["count"]
-            figures[f"{name}.throughput_per_s"] = row["throughput_per_s"]
-            figures |= {f"{name}.{key}_s": value for key, value in row["latency_s"].items()}
-            if kind == "operations":
-                asked = row["count"] + row["rejected"] + row["timed_out"]
-                for what in ("rejected", "timed_out"):
-                    figures[f"{name}.{what}_ratio"] = row[what] / asked if asked else None
-    for kind in ("stations", "topics"):
-        for name, row in document[kind].items():
-            figures |= {f"{kind}.{name}.{key}": value for key, value in row.items()}
-    return figures
 
 
 class LocalWorkers:

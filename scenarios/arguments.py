@@ -26,9 +26,9 @@ class Parser(argparse.ArgumentParser):
         """One line, and the exit code of bad input."""
         raise ScenarioError(f"{self.prog}: {message}; see {self.prog} --help")
 
-    def scenario(self) -> None:
+    def scenario(self, metavar: str = "S") -> None:
         """Add the scenario and what changes it."""
-        self.add_argument("scenario", metavar="S", help="a shipped scenario's name, or the path of a .toml file")
+        self.add_argument("scenario", metavar=metavar, help="a shipped scenario's name, or the path of a .toml file")
         self.add_argument(
             "--set", metavar="KEY=VALUE", action="append", default=[], help="change a value; can be given several times"
         )

@@ -20,6 +20,11 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "what is wrong with a scenario, and where load exceeds capacity; simulates nothing",
     ),
     "run": ("scenarios.run:run", "simulate a scenario: latencies, queues, objectives"),
+    "compare-runs": ("scenarios.compare_runs:compare_runs", "two scenarios on the same random numbers: what really differs"),
+    "sweep": ("scenarios.sweep:sweep", "vary settings: a table and a plot; can be interrupted and resumed"),
+    "size": ("scenarios.size:size", "the smallest capacity that meets the objectives, and its headroom"),
+    "knee": ("scenarios.knee:knee", "the highest load that still meets the objectives"),
+    "bottlenecks": ("scenarios.bottlenecks:bottlenecks", "which part holds the objectives back, by elasticity and by hand"),
     "compare": ("loadtest.compare:main", "drive the model and the reference with the same load, side by side"),
     "reference": (
         "reference_impl.__main__:main",
@@ -35,7 +40,7 @@ _EXAMPLES = """examples:
 
 def help_text() -> str:
     """What `flashcrowd --help` prints."""
-    rows = "\n".join(f"  {name:<10} {about}" for name, (_, about) in COMMANDS.items())
+    rows = "\n".join(f"  {name:<12} {about}" for name, (_, about) in COMMANDS.items())
     return (
         "usage: flashcrowd COMMAND …\n\n"
         "Will it hold? Capacity planning for feed-based social platforms.\n\n"

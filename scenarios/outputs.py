@@ -6,7 +6,7 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +70,19 @@ def write_file(path: Path, text: str) -> None:
 
 def write_folder(folder: Path, results: Results, document: Mapping[str, Any], scenario_toml: str) -> None:
     """`result.json`, a CSV per table, `scenario.toml`, `latency.png`; an earlier result there is replaced. Raises `ScenarioError`."""
+
+    def fill(whole: Path) -> None:
+        for name in ("operations", "milestones", "stations", "topics"):
+            getattr(results, name).to_csv(whole / f"{name}.csv")
+        plot_latencies(results, whole / "latency.png")
+
+    replace_folder(folder, document, scenario_toml, fill)
+
+
+def replace_folder(
+    folder: Path, document: Mapping[str, Any], scenario_toml: str, fill: Callable[[Path], None]
+) -> None:
+    """`result.json`, `scenario.toml` and what `fill` writes; the folder appears complete. Raises `ScenarioError`."""
     folder = folder.absolute()
     try:
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as work:
@@ -77,9 +90,7 @@ def write_folder(folder: Path, results: Results, document: Mapping[str, Any], sc
             whole.mkdir()
             (whole / _RESULT).write_text(json_text(document), encoding="utf-8")
             (whole / "scenario.toml").write_text(scenario_toml, encoding="utf-8")
-            for name in ("operations", "milestones", "stations", "topics"):
-                getattr(results, name).to_csv(whole / f"{name}.csv")
-            plot_latencies(results, whole / "latency.png")
+            fill(whole)
             if folder.exists():
                 folder.rename(Path(work) / "old")
             whole.rename(folder)

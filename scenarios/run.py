@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 from scenarios.arguments import Parser, document_of
 from scenarios.fields import ScenarioError
 from scenarios.loader import scenario_of
+from scenarios.many_runs import positive, share
 from scenarios.toml_text import as_toml
-
-_PATIENCE_S = 2.0
 
 
 def run(argv: Sequence[str]) -> int:
@@ -24,6 +22,7 @@ def run(argv: Sequence[str]) -> int:
         "  flashcrowd run baseline\n"
         "  flashcrowd run celebrity_post --set feed.strategy=push --seed 7\n"
         "  flashcrowd run baseline --set 'slo.\"feed.open.p99_ms\"=50' --json -\n"
+        "  flashcrowd run baseline --replications 10\n"
         "  flashcrowd run baseline --graph wiki-Vote.txt --out results/wiki",
     )
     parser.scenario()
@@ -32,13 +31,28 @@ def run(argv: Sequence[str]) -> int:
         "--out", metavar="DIR", type=Path, help="write JSON, CSV, the resolved scenario and a plot there"
     )
     parser.add_argument("--engine", default="plain", choices=["plain"], help="which engine runs the model")
+    parser.add_argument("--replications", type=positive, metavar="N", help="run N times; figures get 95 %% intervals")
+    parser.add_argument(
+        "--precision", type=share, metavar="P", help="replicate until objectives' figures are known to ±P of their mean"
+    )
+    parser.add_argument(
+        "--max-replications", type=positive, default=100, metavar="N", help="and no more than N times (default: 100)"
+    )
+    parser.add_argument("--jobs", type=positive, metavar="J", help="replications side by side (default: one per processor)")
     arguments = parser.parse_args(argv)
     document = document_of(arguments)
     scenario = scenario_of(document)
 
+    if arguments.replications is not None or arguments.precision is not None:
+        from scenarios.run_replicated import run_replicated
+
+        return run_replicated(arguments, document, scenario)
+
     from model.simulation import simulate
+    from model.warmup import detected_warmup_s, warmup_note
     from scenarios.offered import check_size, graph_of
     from scenarios.outputs import check_file, check_folder, json_text, write_file, write_folder
+    from scenarios.progress import progress_bar
     from scenarios.report import show_results
 
     check_size(document, scenario)
@@ -66,36 +80,7 @@ def run(argv: Sequence[str]) -> int:
         print(json_text(found), end="")
     else:
         show_results(scenario, found, wall_s)
+    note, warning = warmup_note(scenario, [detected_warmup_s(results)])
+    if warning or arguments.json != "-":
+        print(note, file=sys.stderr if warning else sys.stdout)
     return 0 if all(verdict["met"] for verdict in found["slo"]) else 1
-
-
-@contextmanager
-def progress_bar(title: str) -> Iterator[Callable[[float], None]]:
-    """A function to report the done share (0 to 1) to; a bar appears on standard error once it takes longer than two seconds."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f} %"),
-        TimeRemainingColumn(),
-        console=Console(file=sys.stderr),
-        transient=True,
-    )
-    task = bar.add_task(title, total=1.0)
-    started_s = time.monotonic()
-    shown = False
-
-    def report(done_ratio: float) -> None:
-        nonlocal shown
-        if not shown and time.monotonic() - started_s > _PATIENCE_S:
-            bar.start()
-            shown = True
-        bar.update(task, completed=done_ratio)
-
-    try:
-        yield report
-    finally:
-        if shown:
-            bar.stop()
