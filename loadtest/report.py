@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 # Okabe and Ito's palette, told apart by people who see colours differently; the line styles tell them apart without colour.
 STYLES = {"reference": ("#0072B2", "-"), "model": ("#D55E00", "--")}
 MOST_POINTS = 2000  # of a plotted curve
+FEWEST_SAMPLES = 5  # on one side at least: a curve of fewer says nothing
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -79,7 +80,11 @@ def _figure(sides: dict[str, Side], window: Window, rows: list[dict[str, Any]]) 
     """Distribution functions of everything in `rows`, as an SVG picture."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+    rows = [row for row in rows if any(row[f"{side}_n"] >= FEWEST_SAMPLES for side in SIDES)]
+    if not rows:
+        return b""
     mpl.rcParams["svg.hashsalt"] = "flashcrowd"  # the same data give the same file
     columns = 3
     height = -(-len(rows) // columns)
@@ -109,6 +114,9 @@ def _figure(sides: dict[str, Side], window: Window, rows: list[dict[str, Any]]) 
         axis.set_ylim(0, 1)
         if drawn:
             axis.set_xscale("log")
+            axis.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axis.xaxis.set_minor_formatter(NullFormatter())
             axis.legend(loc="lower right", fontsize="small")
         axis.grid(alpha=0.3)
     picture = io.BytesIO()
@@ -159,6 +167,8 @@ def write_html(
 ) -> None:
     """One page that needs nothing else: tables with intervals, and the distributions."""
     picture = base64.b64encode(_figure(sides, window, rows)).decode()
+    what = "Distribution functions of the reference (solid) and the model (dashed)"
+    image = f'<img alt="{what}" src="data:image/svg+xml;base64,{picture}">' if picture else "<p>Too few samples.</p>"
     path.write_text(
         f"""<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
@@ -177,8 +187,8 @@ th:first-child {{ text-align: left }} small {{ color: #555; white-space: nowrap 
 Delays of feed.delivered are weighted by followers.</p>
 {_latency_table(rows)}
 <h2>Distributions</h2>
-<p>Share of samples at or below a time; logarithmic time axis.</p>
-<img alt="Distribution functions of the reference (solid) and the model (dashed)" src="data:image/svg+xml;base64,{picture}">
+<p>Share of samples at or below a time; logarithmic time axis. What has fewer than {FEWEST_SAMPLES} samples on both sides is left out.</p>
+{image}
 </html>
 """
     )
