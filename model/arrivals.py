@@ -63,9 +63,9 @@ def schedule(scenario: Scenario, network: Network, graph: FollowGraph | None, se
     users: list[Ids] = []
     attributes: list[np.ndarray] = []
 
-    def add(name: str, at_s: Floats, who: Ids) -> None:
+    def add(name: str, at_s: Floats, who: Ids, stream: str) -> None:
         table = np.zeros((len(at_s), len(network.attributes)))
-        for attribute, values in _attributes(scenario, graph, name, who, seed, len(times)).items():
+        for attribute, values in _attributes(scenario, graph, name, who, seed, stream).items():
             table[:, network.attributes.index(attribute)] = values
         times.append(at_s)
         operations.append(np.full(len(at_s), network.names("operations").index(name), "i4"))
@@ -77,10 +77,11 @@ def schedule(scenario: Scenario, network: Network, graph: FollowGraph | None, se
             gap = exponential(1 / rate_per_s) if scenario.declared is None else _declared_gap(scenario, name)
             at_s = renewal_times(gap, seed, f"arrivals of {name}", scenario.run.duration_s)
             people = graph.users if graph is not None else 1
-            add(name, at_s, (uniforms(seed, f"users of {name}", len(at_s)) * people).astype(np.int64))
-    for event in scenario.events:
+            add(name, at_s, (uniforms(seed, f"users of {name}", len(at_s)) * people).astype(np.int64), name)
+    for number, event in enumerate(scenario.events):
         offsets_s = (np.arange(event.count) + 0.5) * (event.over_s / event.count)
-        add(event.operation, np.asarray(event.at_s + offsets_s), np.full(event.count, _person(event, graph), np.int64))
+        who = np.full(event.count, _person(event, graph), np.int64)
+        add(event.operation, np.asarray(event.at_s + offsets_s), who, f"{event.operation} of event {number}")
     if not times:
         return Schedule(np.zeros(0), np.zeros(0, "i4"), np.zeros(0, np.int64), np.zeros((0, len(network.attributes))))
     all_times = np.concatenate(times)
@@ -97,13 +98,13 @@ def _declared_gap(scenario: Scenario, name: str) -> Distribution:
 
 
 def _attributes(
-    scenario: Scenario, graph: FollowGraph | None, name: str, who: Ids, seed: int, number: int
+    scenario: Scenario, graph: FollowGraph | None, name: str, who: Ids, seed: int, stream: str
 ) -> dict[str, Floats]:
     if scenario.declared is not None:
         named = scenario.declared.arrivals[name].attributes if name in scenario.declared.arrivals else {}
-        return {key: draws(item, seed, f"{key} of {name} {number}", 0, len(who)) for key, item in named.items()}
+        return {key: draws(item, seed, f"{key} of {stream}", 0, len(who)) for key, item in named.items()}
     assert graph is not None
-    chosen = uniforms(seed, f"posts of {name} {number}", len(who))
+    chosen = uniforms(seed, f"posts of {stream}", len(who))
     return dict(platform.request_attributes(scenario, graph, name, who, chosen))
 
 

@@ -122,12 +122,15 @@ class Results:
         record, window_s = self.recording, self.window_s
         network, figures = record.tables.network, {}
         for station, row in zip(network.stations, record.stations, strict=True):
+            # Whether they wait is counted for sharers as they come, for others as their service begins.
+            sharing = station.discipline == "processor_sharing"
+            asked = row["arrived"] - row["rejected"] if sharing else row["waits"]
             figures[station.name] = {
                 "servers": int(row["servers"]),
                 "utilisation": _ratio(row["busy_area"], row["capacity_area"]),
                 "mean_queue": _ratio(row["queue_area"], window_s),
                 "mean_wait_s": _ratio(row["wait_s"], row["waits"]),
-                "wait_probability": _ratio(row["waited"], row["waits"]),
+                "wait_probability": _ratio(row["waited"], asked),
                 "throughput_per_s": _ratio(row["completed"], window_s),
                 "rejected": int(row["rejected"]),
             }

@@ -91,7 +91,7 @@ class TopicSettings:
 
 @dataclass(frozen=True)
 class Event:
-    """A one-off: `user` (a number, or "celebrity:0" for the first of the population) does `operation` at `at_s`, `count` times."""
+    """A one-off: `user` (a number, or "celebrity:0" for who has most followers) does `operation` at `at_s`, `count` times."""
 
     at_s: float
     operation: str
