@@ -2,7 +2,7 @@
 
     stream_of(seed, name)      a row's stream: a hash of what it is called, so that adding rows elsewhere moves no other number
     key_of(stream, ...)        splitmix64's finaliser over a chained key -> 64 random bits
-    unit(bits)                 53 bits, centred, in the open interval (0, 1)
+    unit(bits)                 52 bits, centred, in the open interval (0, 1)
     draw(distribution, key)    one variate
 
 There is one text for both engines. With Numba it is compiled, called from Python by the plain engine and inlined into the
@@ -66,7 +66,7 @@ def called_from_python(signature: str) -> Callable[[Function], Function]:
 
 MASK, GOLDEN = WORD(_MASK), WORD(0x9E37_79B9_7F4A_7C15)
 FIRST, SECOND = WORD(0xBF58_476D_1CE4_E5B9), WORD(0x94D0_49BB_1331_11EB)
-S4, S11, S27, S30, S31, S32 = WORD(4), WORD(11), WORD(27), WORD(30), WORD(31), WORD(32)
+S4, S12, S27, S30, S31, S32 = WORD(4), WORD(12), WORD(27), WORD(30), WORD(31), WORD(32)
 ROTATE, ONE = WORD(0xD1B5_4A32_D192_ED03), WORD(1)
 
 
@@ -98,8 +98,8 @@ def key_of(stream: Any, origin: Any, path: Any, attempt: Any) -> Any:
 
 @compiled
 def unit(bits: Any) -> Any:
-    """A double in the open interval (0, 1) from the upper 53 bits."""
-    return (float(bits >> S11) + 0.5) * (1.0 / 9007199254740992.0)
+    """A double in the open interval (0, 1) from the upper 52 bits; with 53 the largest would round to 1."""
+    return (float(bits >> S12) + 0.5) * (1.0 / 4503599627370496.0)
 
 
 @compiled
