@@ -300,7 +300,10 @@ class Network:
                         total <= 1 + 1e-9, f"{here}: the probabilities of a branch add up to {total:g}, more than 1"
                     )
                 case Scatter():
-                    _require(not step.each_event or in_batch, f"{here}: each_event belongs to the steps of a topic")
+                    _require(
+                        not step.each_event or (in_batch and not child),
+                        f"{here}: each_event belongs to the steps of a topic, not to a batch's children",
+                    )
                     if isinstance(step.count, str):
                         _check_name(here, "attribute", step.count, known)
                     else:

@@ -298,7 +298,8 @@ class Topic:
         alive = [other for other in self.members if other.alive]
         fair = len(self.partitions) // len(alive)
         while self._share_of(member_index) < fair:
-            donor = min(self.members, key=lambda other: (-self._share_of(other.index), other.index))
+            others = [other for other in self.members if other is not member]
+            donor = min(others, key=lambda other: (-self._share_of(other.index), other.index))
             partition = [item for item in self.partitions if item.belongs_to() == donor.index][-1]
             if partition.fetched > 0:
                 partition.heir = member_index
