@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -43,11 +43,11 @@ def _wrap(value: int) -> int:
 
 
 try:
-    from numba import njit
+    from model.kernel_cache import entry as called_from_python
+    from model.kernel_cache import part as compiled
 
     COMPILED = True
     WORD: Any = np.uint64
-    compiled = cast(Callable[[Function], Function], njit(error_model="numpy", cache=True, nogil=True))
 except ImportError:
     COMPILED = False
     WORD = _wrap
@@ -56,12 +56,9 @@ except ImportError:
         """Without Numba the text runs as it stands."""
         return function
 
-
-def called_from_python(signature: str) -> Callable[[Function], Function]:
-    """Compiled for these types alone: Python's integers would else be typed by their size, and compiled for each."""
-    if not COMPILED:
+    def called_from_python(signature: str) -> Callable[[Function], Function]:
+        """Without Numba the text runs as it stands."""
         return compiled
-    return cast(Callable[[Function], Function], njit(signature, error_model="numpy", cache=True, nogil=True))
 
 
 MASK, GOLDEN = WORD(_MASK), WORD(0x9E37_79B9_7F4A_7C15)

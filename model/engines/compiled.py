@@ -1,0 +1,287 @@
+"""The compiled engine: SimPy keeps the clock and all control, and the traffic between two of its events runs in a kernel.
+
+What a network means is said in `plain.py`; how the kernel does the same, in `compiled_kernel.py`. Every instant of every request
+is equal to the plain engine's, bit for bit, and so are all counters; sums of durations agree but for their rounding.
+
+`CompiledClock` is SimPy's environment with one change: before an event of SimPy's happens, the kernel runs everything that
+comes earlier. At one instant control (all that is in SimPy's own queue) comes first, then the agenda, then the observer, who is
+told one thing at a time because he may act on it, then timed traffic.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import simpy
+
+from model import tables as t
+from model.engines import compiled_kernel as k
+from model.engines.clock import Clock
+from model.engines.compiled_memory import Memory
+from model.engines.compiled_tasks import QUEUED, SERVED, SHARED, TOLD_ANSWER
+from model.engines.plain import Life, Observer
+from model.recording import STATION_COUNTS, TOPIC_COUNTS, Recording
+
+_LIVE_ROWS = 1024  # attributes of submitted requests are kept in pieces of this many
+
+
+class CompiledClock(Clock):
+    """A clock whose traffic is compiled. It carries one engine, which attaches itself."""
+
+    def __init__(self, initial_time: float = 0.0) -> None:
+        super().__init__(initial_time)
+        self._engine: Compiled | None = None
+
+    def attach(self, engine: Compiled) -> None:
+        """Take the engine's traffic along. Raises `ValueError` if there is one already."""
+        if self._engine is not None:
+            raise ValueError("this clock carries an engine already; make another clock for another engine")
+        self._engine = engine
+
+    def peek(self) -> float:
+        """The instant of what comes next, of SimPy's or of the traffic; infinite if there is nothing."""
+        control_s = self._control_s()
+        return control_s if self._engine is None else min(control_s, self._engine.next_s())
+
+    def step(self) -> None:
+        """Let the traffic go on until the observer must be told something or an event of SimPy's is due, and do that."""
+        if not self._go_on(math.inf):
+            raise simpy.core.EmptySchedule
+
+    def advance(self, limit_s: float) -> bool:
+        """As `Clock.advance`; all the traffic between two events of SimPy's or words to the observer counts as one."""
+        if self._go_on(limit_s):
+            return True
+        if self._now < limit_s < math.inf:
+            self._now = limit_s
+        return False
+
+    def _control_s(self) -> float:
+        return self._queue[0][0] if self._queue else math.inf
+
+    def _go_on(self, limit_s: float) -> bool:
+        """One event of SimPy's or one word to the observer at or before `limit_s`, and all traffic before it; False if none."""
+        control_s, engine = self._control_s(), self._engine
+        if engine is not None and control_s > self._now:  # else control is due at this very instant, and comes first
+            until_s = min(control_s, limit_s)
+            word = engine.run(until_s, inclusive=until_s < control_s)
+            self._now = max(self._now, engine.memory.now())
+            if word is not None:
+                engine.tell(word)
+                return True
+        if control_s > limit_s or control_s == math.inf:
+            return False
+        super().step()
+        return True
+
+
+class Compiled:
+    """Runs the tables of a network on a `CompiledClock`; see `Plain`, whose interface this is."""
+
+    name = "compiled"
+
+    def __init__(
+        self, tables: t.Tables, env: simpy.Environment, warmup_s: float = 0.0, observer: Observer | None = None
+    ) -> None:
+        if not isinstance(env, CompiledClock):
+            raise TypeError(f"the compiled engine needs a CompiledClock, not {type(env).__name__}")
+        if len(tables.milestones) > 64:
+            raise ValueError(f"the compiled engine has room for 64 milestones, not {len(tables.milestones)}")
+        self.tables, self.env, self.warmup_s, self.observer = tables, env, warmup_s, observer
+        self.memory = Memory(tables)
+        self._began(env.now)
+        self._owners: list[np.ndarray] = []  # arrays whose addresses the kernel knows
+        self._live, self._live_rows = np.zeros((0, 0)), 0
+        env.attach(self)
+        if warmup_s > env.now:
+            env.process(self._open_window(warmup_s - env.now))
+
+    def _began(self, now_s: float) -> None:
+        self.memory.sim["now"] = now_s
+        if self.observer is not None:
+            self.memory.set("observed", 1)
+            self.memory.grow()
+
+    def _open_window(self, after_s: float) -> Life:
+        yield self.env.timeout(after_s)
+        self._ask(k.OPEN_WINDOW)
+
+    def _ask(self, command: int, a: int = 0, b: int = 0) -> int:
+        """Have the kernel do something now."""
+        now_s = float(self.env.now)
+        while (answer := k.kernel(self.memory.address, command, a, b, now_s)) == k.GROW:
+            self.memory.grow()
+        return answer
+
+    # ---- requests
+    def arrive(self, gap_s: np.ndarray, operation: np.ndarray, attributes: np.ndarray) -> None:
+        """A schedule: request i comes gap_s[i] after the one before. attributes: one row per request, one column per name.
+
+        Arrays of the right type are referred to, not copied. Raises `ValueError` for a gap below 0, an operation that does
+        not exist or rows that do not fit.
+        """
+        gaps = np.ascontiguousarray(gap_s, "f8")
+        operations = np.ascontiguousarray(operation, "i4")
+        rows = np.ascontiguousarray(attributes, "f8")
+        if not len(gaps) == len(operations) == len(rows):
+            raise ValueError(f"{len(gaps)} gaps, {len(operations)} operations and {len(rows)} rows of attributes")
+        if len(gaps) == 0:
+            return
+        self._check_columns(rows.shape[1])
+        self._check_operation(int(operations.min()))
+        self._check_operation(int(operations.max()))
+        if not gaps.min() >= 0:
+            raise ValueError(f"a gap between arrivals must be 0 or more, not {gaps.min()}")
+        self._owners += [gaps, operations, rows]
+        addresses = (gaps.ctypes.data, operations.ctypes.data, rows.ctypes.data)
+        number = self.memory.add_schedule(*addresses, rows.shape[1], len(gaps))
+        self.memory.reserve_requests(len(gaps))
+        self.env.process(self._begin_schedule(number))
+
+    def _begin_schedule(self, number: int) -> Life:
+        self._ask(k.BEGIN_SCHEDULE, number)
+        yield from ()
+
+    def submit(self, operation: int, attributes: Sequence[float]) -> int:
+        """A request of an operation (by number) comes now. Returns its number."""
+        self._check_operation(operation)
+        self._check_columns(len(attributes))
+        if self._live_rows == len(self._live):
+            self._live, self._live_rows = np.empty((_LIVE_ROWS, len(self.tables.network.attributes))), 0
+            self._owners.append(self._live)
+        row = self._live_rows
+        self._live[row] = attributes[: self._live.shape[1]]
+        self._live_rows += 1
+        return self._ask(k.SUBMIT, operation, self._live.ctypes.data + row * self._live.strides[0])
+
+    def _check_operation(self, operation: int) -> None:
+        if not 0 <= operation < len(self.tables.first_row):
+            raise ValueError(f"no operation number {operation}; there are {len(self.tables.first_row)}")
+
+    def _check_columns(self, columns: int) -> None:
+        if columns < len(self.tables.network.attributes):
+            raise ValueError(f"{columns} attributes, the network has {len(self.tables.network.attributes)}")
+
+    # ---- for the clock
+    def run(self, limit_s: float, inclusive: bool) -> tuple[int, int, int, int, float] | None:
+        """All traffic before `limit_s` (and at it). Returns what the observer must be told at once, if anything."""
+        memory = self.memory
+        while True:
+            answer = k.kernel(memory.address, k.RUN, int(inclusive), 0, limit_s)
+            if answer == k.GROW:
+                memory.grow()
+            elif answer == k.BROKEN:
+                raise ValueError(f"a duration below 0, or not a number, at {memory.now()} s: check the attributes")
+            elif answer == k.TELL:
+                return self._next_word()
+            else:
+                return None
+
+    def _next_word(self) -> tuple[int, int, int, int, float]:
+        """(kind, number, request, ordinal, weight) of the first word that waits."""
+        memory, first = self.memory, self.memory.get("told_first")
+        word = memory.table("told")[first]
+        told = (
+            int(word["kind"]),
+            int(word["number"]),
+            int(word["request"]),
+            int(word["ordinal"]),
+            float(word["weight"]),
+        )
+        if first + 1 == memory.get("told_len"):
+            memory.set("told_first", 0)
+            memory.set("told_len", 0)
+        else:
+            memory.set("told_first", first + 1)
+        return told
+
+    def tell(self, word: tuple[int, int, int, int, float]) -> None:
+        """Tell the observer."""
+        kind, number, request, ordinal, weight = word
+        assert self.observer is not None
+        if kind == TOLD_ANSWER:
+            self.observer.responded(request, number)
+        else:
+            self.observer.marked(number, request, ordinal, weight)
+
+    def next_s(self) -> float:
+        """When the traffic's next event is due; now, if somebody is on the agenda or must be told something."""
+        memory = self.memory
+        if memory.table("lines")["head"][0] >= 0 or memory.get("told_first") < memory.get("told_len"):
+            return float(self.env.now)
+        return float(memory.table("heap")["time"][0]) if memory.get("heap_len") else math.inf
+
+    # ---- control, and the end
+    def set_servers(self, station: int, servers: int) -> None:
+        """A station has this many servers from now on."""
+        self._check_index("station", station, len(self.tables.stations))
+        self.memory.reserve("heap", self.memory.get("heap_len") + self.memory.get("margin") + max(0, servers))
+        self._ask(k.SET_SERVERS, station, servers)
+
+    def crash(self, topic: int, member: int) -> None:
+        """A member of a consumer group dies."""
+        self._check_member(topic, member)
+        self._ask(k.CRASH, topic, member)
+
+    def restore(self, topic: int, member: int) -> None:
+        """A member of a consumer group is back."""
+        self._check_member(topic, member)
+        self._ask(k.RESTORE, topic, member)
+
+    def _check_member(self, topic: int, member: int) -> None:
+        self._check_index("topic", topic, len(self.tables.topics))
+        self._check_index("member", member, int(self.tables.topics["consumers"][topic]))
+
+    def _check_index(self, kind: str, number: int, count: int) -> None:
+        if not 0 <= number < count:
+            raise IndexError(f"no {kind} number {number}; there are {count}")
+
+    def record(self) -> Recording:
+        """Everything up to now."""
+        self._ask(k.CATCH_UP)
+        memory, requests = self.memory, self.memory.get("requests")
+        columns = {
+            name: memory.table(name)[:requests].copy()
+            for name in ("operation", "arrived", "responded", "finished", "outcome", "failed_attempts")
+        }
+        return Recording(
+            tables=self.tables,
+            engine=self.name,
+            warmup_s=self.warmup_s,
+            end_s=float(self.env.now),
+            operation=columns["operation"],
+            arrived_s=columns["arrived"],
+            responded_s=columns["responded"],
+            finished_s=columns["finished"],
+            outcome=columns["outcome"],
+            failed_attempts=columns["failed_attempts"],
+            marks=memory.table("marks")[: memory.get("marked")].copy(),
+            stations=self._station_counts(),
+            topics=self._topic_counts(),
+        )
+
+    def _station_counts(self) -> np.ndarray:
+        """The stations' counters; those still present have stayed until now."""
+        stations, tasks = self.memory.table("stations"), self.memory.table("tasks")
+        counts = _fields(stations, STATION_COUNTS)
+        counts["present_end"] = stations["busy"] + stations["waiting"] + stations["present"]
+        here = tasks[np.isin(tasks["state"], (QUEUED, SERVED, SHARED))]
+        stayed_s = self.env.now - np.maximum(here["entered_s"], stations["window_s"][here["place"]])
+        counts["sojourn_s"] += np.bincount(here["place"], weights=stayed_s, minlength=len(stations))
+        return counts
+
+    def _topic_counts(self) -> np.ndarray:
+        topics = self.memory.table("topics")
+        counts = _fields(topics, TOPIC_COUNTS)
+        counts["backlog_end"] = topics["lag"]
+        return counts
+
+
+def _fields(rows: np.ndarray, dtype: np.dtype[np.void]) -> np.ndarray:
+    """The rows with the fields of `dtype` alone."""
+    result = np.zeros(len(rows), dtype)
+    for name in dtype.names or ():
+        result[name] = rows[name]
+    return result

@@ -1,0 +1,240 @@
+"""The kernel of the compiled engine: tasks go through the rows of the tables, between two events of SimPy.
+
+The meaning is `plain.py`'s; here it is said for a machine. Three sentences suffice.
+
+1. A *task* goes through its rows until one makes it wait; what frees a task puts it on the *agenda*, first in first out.
+2. The agenda is empty before the observer is told anything, and that is done before the next timed event happens.
+3. Timed events happen in the order (time, content key), ties of both in the order of scheduling.
+
+The files, from the bottom up: `compiled_tables.py` (memory: the record `sim` and its tables), `compiled_lists.py` (the agenda and
+other lines, the heap of events), `compiled_tasks.py` (birth, waking, variates, what is recorded), `compiled_stations.py`,
+`compiled_group.py` and `compiled_topics.py`, `compiled_rows.py` (what one row does), this file (`go_on`, a task's turn; `happen`, a
+timed event; `run`, the loop; `kernel`, the only way in), and `compiled.py` (the Python side: memory, growth, SimPy's clock).
+
+A task's row is set to the following one *before* it waits; `state` says what it waits for, so that a deadline can take it back.
+Tables never grow in here. Before a turn of the loop there must be room for all that a turn may add (`margin`, or `wanted` where
+a row's own count decides); otherwise `run` returns `GROW`, and is called again.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from model.engines.compiled_group import (
+    catch_up_topic,
+    member_event,
+    restore,
+)
+from model.engines.compiled_lists import (
+    AGENDA_LINE,
+    drop_first,
+    prepend,
+    schedule,
+    signed,
+    take,
+    what_of_task,
+    whose_task,
+)
+from model.engines.compiled_rows import (
+    HERE,
+    WANTS,
+    crash,
+    end,
+    fail,
+    perform,
+    rehash,
+    room_for_marks,
+    withdraw,
+)
+from model.engines.compiled_stations import (
+    catch_up,
+    complete,
+    first_done,
+    open_station,
+    set_servers,
+)
+from model.engines.compiled_tables import (
+    floats,
+    heap,
+    integers,
+    lines,
+    schedules,
+    simulation,
+    stations,
+    steps,
+    tasks,
+    topics,
+)
+from model.engines.compiled_tasks import (
+    NO_PATH,
+    SERVED,
+    new_request,
+    ready,
+)
+from model.engines.compiled_topics import acknowledge, lingered, open_topic
+from model.engines.order import (
+    ACKNOWLEDGE,
+    ARRIVE,
+    DEADLINE,
+    LINGER,
+    SHARE,
+    TIMED_OUT,
+    WAKE,
+)
+from model.kernel_cache import entry, part
+from model.tables import (
+    FAIL,
+    FINISH,
+)
+
+RUN, SUBMIT, BEGIN_SCHEDULE, SET_SERVERS, CRASH, RESTORE, OPEN_WINDOW, CATCH_UP, REHASH = range(
+    9
+)  # what Python can ask for
+DONE, TELL, GROW, BROKEN = 0, 1, -1, -2  # what the kernel answers
+KIND, INDEX, PORTION = np.uint64(15), np.uint64(0xFFF), np.uint64(0xFFFF)
+FOUR, SIXTEEN, THIRTY_TWO = np.uint64(4), np.uint64(16), np.uint64(32)
+
+
+@part
+def go_on(sim: Any, i: int) -> None:
+    """A task's turn: row after row until it waits or ends."""
+    while True:
+        op = steps(sim, tasks(sim, i).row).op
+        if op >= FINISH:  # or FAIL
+            end(sim, i, op == FAIL)
+            return
+        becomes = perform(sim, i)
+        if becomes == WANTS:  # first there must be room for what the row adds
+            prepend(sim, AGENDA_LINE, i)
+        if becomes != HERE:
+            return
+
+
+# ---- what can happen
+@part
+def happen(sim: Any, whose: Any, what: Any, number: int, who: int) -> None:
+    """One timed event."""
+    kind = signed(what & KIND)
+    if kind == WAKE:
+        if tasks(sim, who).wake == number:
+            if tasks(sim, who).state == SERVED:
+                complete(sim, who)
+            else:
+                ready(sim, who)
+    elif kind == ARRIVE:
+        arrive(sim, who)
+    elif kind == DEADLINE:
+        if tasks(sim, who).deadline == number:
+            withdraw(sim, who)
+            if fail(sim, who, TIMED_OUT) == HERE:
+                ready(sim, who)
+    elif kind == SHARE:
+        if stations(sim, who).plan == number:
+            first_done(sim, who)
+    else:
+        k, portion = signed((what >> FOUR) & INDEX), signed((what >> SIXTEEN) & PORTION)
+        epoch = signed(what >> THIRTY_TWO)
+        if kind == LINGER:
+            lingered(sim, k, portion, epoch)
+        elif kind == ACKNOWLEDGE:
+            acknowledge(sim, k, portion, who)
+        else:
+            member_event(sim, k, portion, epoch, kind)
+
+
+@part
+def arrive(sim: Any, who: int) -> None:
+    """The next request of a schedule; then the one after it is planned."""
+    plan = schedules(sim, who)
+    new_request(sim, integers(plan.operations)[plan.next], plan.attributes + plan.next * plan.columns * 8)
+    plan.next += 1
+    next_arrival(sim, who)
+
+
+@part
+def next_arrival(sim: Any, who: int) -> None:
+    """Plan a schedule's next request; its key holds the number it will have if nobody else comes first."""
+    plan = schedules(sim, who)
+    if plan.next < plan.count:
+        gap_s = floats(plan.gaps)[plan.next]
+        schedule(sim, gap_s, whose_task(sim.requests), what_of_task(NO_PATH, ARRIVE), who)
+
+
+@part
+def short(sim: Any) -> bool:
+    """May a table be too short for the next turn?"""
+    margin, wanted = sim.margin, sim.wanted
+    if sim.idle_tasks < wanted or sim.heap_rows - sim.heap_len < margin or sim.idle_records < margin:
+        return True
+    if room_for_marks(sim) < wanted or sim.operation_rows - sim.requests < margin:
+        return True
+    return bool(sim.cached_rows < 2 * (sim.cached_used + margin))
+
+
+@part
+def run(sim: Any, limit_s: float, inclusive: bool) -> int:
+    """Everything before `limit_s`, and at it if `inclusive`; returns early to have the observer told or tables grown."""
+    while True:
+        if short(sim):
+            return GROW
+        i = lines(sim, AGENDA_LINE).head
+        if i >= 0:
+            take(sim, AGENDA_LINE, i)
+            go_on(sim, i)
+            continue
+        if sim.told_first < sim.told_len:
+            return TELL
+        if sim.heap_len == 0:
+            return DONE
+        first = heap(sim, 0)
+        time = first.time
+        if time > limit_s or (time == limit_s and not inclusive):
+            return DONE
+        if sim.broken:
+            return BROKEN
+        sim.now = time
+        whose, what, number, who = first.whose, first.what, first.number, first.who
+        drop_first(sim)
+        happen(sim, whose, what, number, who)
+        sim.events += 1
+
+
+@entry("int64(int64, int64, int64, int64, float64)")
+def kernel(address: int, command: int, a: int, b: int, time_s: float) -> int:
+    """The only way in. For `RUN`, `time_s` is the limit and `a` whether it belongs to it; for the others it is the present.
+
+    Python passes one address: to unpack a record of a hundred fields at every call would cost microseconds.
+    """
+    sim = simulation(address)
+    if command == RUN:
+        return run(sim, time_s, a != 0)
+    if command == REHASH:
+        rehash(sim)
+        return DONE
+    if short(sim):
+        return GROW
+    sim.now = time_s
+    if command == SUBMIT:
+        return new_request(sim, a, b)
+    if command == BEGIN_SCHEDULE:
+        next_arrival(sim, a)
+    elif command == SET_SERVERS:
+        set_servers(sim, a, b)
+    elif command == CRASH:
+        crash(sim, a, b)
+    elif command == RESTORE:
+        restore(sim, a, b)
+    else:
+        for s in range(sim.station_count):
+            if command == OPEN_WINDOW:
+                open_station(sim, stations(sim, s))
+            else:
+                catch_up(sim, stations(sim, s))
+        for k in range(sim.topic_count):
+            if command == OPEN_WINDOW:
+                open_topic(sim, topics(sim, k))
+            else:
+                catch_up_topic(sim, topics(sim, k))
+    return DONE

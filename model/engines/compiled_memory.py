@@ -1,0 +1,169 @@
+"""Python's side of the compiled engine's memory: it owns the tables, writes their addresses into `sim`, and lets them grow."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from model import tables as t
+from model.engines import compiled_tables as c
+from model.engines.compiled_kernel import REHASH, kernel
+
+_REQUESTS = ("operation", "arrived", "responded", "finished", "outcome", "failed_attempts")
+_FIRST_ROWS = 64  # tables that follow the load begin with this many rows and double
+
+
+class Memory:
+    """The tables of one run. `sim` is the record that the kernel knows by its `address`."""
+
+    def __init__(self, tables: t.Tables) -> None:
+        self.sim = np.zeros((), c.SIM)
+        self.address = int(self.sim.ctypes.data)
+        self._arrays: dict[str, np.ndarray] = {}
+        self._constant(tables)
+        self._parts(tables)
+        members = int(tables.topics["consumers"].sum())
+        self.set("margin", 64 + len(tables.steps) + members)  # rows of one turn, and timers of one group
+        self.set("wanted", self.get("margin"))
+        for name in ("tasks", "heap", "log", "told", "marks", "cached", *_REQUESTS):
+            self._keep(name, self._new(name, _FIRST_ROWS))
+        self._free("tasks", "free_task", "idle_tasks", 0)
+        self._free("log", "free_record", "idle_records", 0)
+        self.grow()
+
+    # ---- scalars and tables
+    def get(self, name: str) -> int:
+        """A whole number of `sim`."""
+        return int(self.sim[name])
+
+    def set(self, name: str, value: int) -> None:
+        """Set a whole number of `sim`."""
+        self.sim[name] = value
+
+    def now(self) -> float:
+        """The kernel's clock."""
+        return float(self.sim["now"])
+
+    def table(self, name: str) -> np.ndarray:
+        """A table as it lies in memory, spare rows included; valid until it grows."""
+        return self._arrays[name]
+
+    def _keep(self, name: str, array: np.ndarray) -> None:
+        wanted = c.RECORDS.get(name) if name in c.RECORDS else np.dtype(c.COLUMNS[name])
+        assert array.dtype == wanted and array.ndim == 1 and array.flags.c_contiguous, name
+        self._arrays[name] = array
+        self.sim[f"{name}_at"], self.sim[f"{name}_rows"] = array.ctypes.data, len(array)
+
+    def _new(self, name: str, rows: int) -> np.ndarray:
+        if name in _REQUESTS:
+            return np.empty(rows, c.COLUMNS[name])
+        return np.zeros(rows, c.RECORDS.get(name, c.COLUMNS.get(name)))
+
+    def _constant(self, tables: t.Tables) -> None:
+        for name in ("steps", "costs", "distributions", "values", "ttl_s", "first_row", "priority_class"):
+            self._keep(name, np.ascontiguousarray(getattr(tables, name)))
+
+    def _parts(self, tables: t.Tables) -> None:
+        """Stations, topics and quotas in their first state."""
+        classes = int(tables.priority_class.max(initial=0)) + 1
+        self.set("classes", classes)
+        self.set("station_count", len(tables.stations))
+        self.set("topic_count", len(tables.topics))
+        self.set(
+            "counts_keys",
+            int((tables.costs["attribute"] == t.KEYS).any() or (tables.steps["attribute"] == t.KEYS).any()),
+        )
+        lines = np.zeros(1 + classes * len(tables.stations), c.LINE)
+        lines["head"] = lines["tail"] = -1
+        stations = _extended(tables.stations, c.STATION)
+        stations["root"] = -1
+        topics = _extended(tables.topics, c.TOPIC)
+        counts = tables.topics["partitions"]
+        topics["first_partition"] = np.cumsum(counts) - counts
+        topics["first_member"] = np.cumsum(tables.topics["consumers"]) - tables.topics["consumers"]
+        partitions = np.zeros(int(counts.sum()), c.PARTITION)
+        for name in ("heir", "buffer_head", "buffer_tail", "log_head", "log_tail"):
+            partitions[name] = -1
+        for row in topics:
+            first, count = int(row["first_partition"]), int(row["partitions"])
+            partitions["owner"][first : first + count] = np.arange(count) % int(row["consumers"])
+        members = np.zeros(int(topics["consumers"].sum()), c.MEMBER)
+        members["alive"], members["batch"] = 1, -1
+        for name, array in (("lines", lines), ("stations", stations), ("topics", topics), ("partitions", partitions)):
+            self._keep(name, array)
+        self._keep("members", members)
+        self._keep("quotas", _extended(tables.quotas, c.QUOTA_STATE))
+        self._keep("schedules", np.zeros(0, c.SCHEDULE))
+        self._keep("distinct", np.zeros(1, "i8"))
+
+    # ---- growth
+    def grow(self) -> None:
+        """Make room for the kernel's next turn in every table that needs it."""
+        margin, wanted = self.get("margin"), self.get("wanted")
+        self._free_rows("tasks", "free_task", "idle_tasks", wanted)
+        self._free_rows("log", "free_record", "idle_records", margin)
+        self.reserve("heap", self.get("heap_len") + margin)
+        self.reserve("marks", self.get("marked") + wanted)
+        if self.get("observed"):
+            self.reserve("told", self.get("told_len") + wanted)
+        self.reserve_requests(0)
+        while len(self._arrays["cached"]) < 2 * (self.get("cached_used") + margin):
+            self._rehash()
+        if self.get("counts_keys"):  # a batch has at most as many keys as there are records, or as poll_max allows
+            records = min(len(self._arrays["log"]), int(self._arrays["topics"]["poll_max"].max()))
+            self._keep("distinct", np.zeros(1 << (2 * records - 1).bit_length() + 1, "i8"))
+
+    def reserve(self, name: str, rows: int) -> None:
+        """At least so many rows in all; a table that must grow at least doubles."""
+        array = self._arrays[name]
+        if rows > len(array):
+            larger = self._new(name, max(rows, 2 * len(array)))
+            larger[: len(array)] = array
+            self._keep(name, larger)
+
+    def reserve_requests(self, more: int) -> None:
+        """Room in the requests' columns for so many more."""
+        rows = self.get("requests") + more + self.get("margin")
+        for name in _REQUESTS:
+            self.reserve(name, rows)
+
+    def add_schedule(self, gaps: int, operations: int, attributes: int, columns: int, count: int) -> int:
+        """A row of `schedules`; the addresses' owner is the caller. Returns its number."""
+        row = np.array([(gaps, operations, attributes, columns, 0, count)], c.SCHEDULE)
+        self._keep("schedules", np.concatenate([self._arrays["schedules"], row]))
+        return len(self._arrays["schedules"]) - 1
+
+    def _free_rows(self, name: str, head: str, idle: str, room: int) -> None:
+        old = len(self._arrays[name])
+        if self.get(idle) < room:
+            self.reserve(name, old + room)
+            self._free(name, head, idle, old)
+
+    def _free(self, name: str, head: str, idle: str, first: int) -> None:
+        """The rows from `first` on go in front of the list of free ones."""
+        array = self._arrays[name]
+        array["next"][first:] = np.arange(first + 1, len(array) + 1)
+        array["next"][-1] = self.get(head) if first else -1
+        self.set(head, first)
+        self.set(idle, self.get(idle) + len(array) - first)
+
+    def _rehash(self) -> None:
+        """Move the live entries of caches to a new table, at most a quarter full."""
+        old = self._arrays["cached"]
+        live = int(np.count_nonzero((old["used"] == 1) & (old["expires_s"] > self.now())))
+        size = _FIRST_ROWS
+        while size < 4 * (live + self.get("margin")):
+            size *= 2
+        self._keep("cached_before", old)
+        self._keep("cached", np.zeros(size, c.CACHED))
+        kernel(self.address, REHASH, 0, 0, self.now())
+        self._keep("cached_before", np.zeros(0, c.CACHED))
+
+
+def _extended(rows: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
+    """The same rows with more fields, which begin as 0."""
+    result = np.zeros(len(rows), dtype)
+    for name in rows.dtype.names or ():
+        result[name] = rows[name]
+    return result

@@ -1,0 +1,313 @@
+"""What a row of the tables does to a task, and how attempts and tasks end, in the compiled engine; see `plain.py` for the meaning.
+
+A task's row is set to the following one *before* it waits; its `state` says what it waits for, so that a deadline or a crash can
+take that back.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from model.engines.compiled_group import catch_up_topic, committed, failed, member_of, mourn, partition_of
+from model.engines.compiled_lists import AGENDA_LINE, NONE, bits_of, schedule, signed, take, what_of_task, whose_task
+from model.engines.compiled_stations import enter, give_up
+from model.engines.compiled_tables import (
+    cached,
+    cached_before,
+    failed_attempts,
+    finished,
+    log,
+    outcome,
+    quotas,
+    steps,
+    tasks,
+    topics,
+    ttl_s,
+)
+from model.engines.compiled_tasks import (
+    JOINING,
+    NO_PATH,
+    PUBLISHED,
+    RUNNING,
+    SERVED,
+    SHARED,
+    TIMED,
+    answer,
+    attribute,
+    backoff,
+    child_of,
+    duration,
+    free_task,
+    new_child,
+    note,
+    ready,
+    wake_after,
+)
+from model.engines.compiled_topics import mark_batch, publish, retract
+from model.engines.order import BATCH_ORIGIN, DEADLINE, OK, REJECTED, UNDER_WAY
+from model.kernel_cache import part
+from model.tables import (
+    ACQUIRE,
+    BRANCH,
+    DELAY,
+    FAILED_ROW,
+    LOOKUP,
+    MARK,
+    NO_ATTRIBUTE,
+    PUBLISH,
+    RESPOND,
+    SCATTER,
+    SERVE,
+    TRY,
+)
+from model.variates import key_of, mix, path_of, unit
+
+HERE, WAITS, WANTS = range(3)  # what becomes of a task after a row
+GOLDEN = np.uint64(0x9E37_79B9_7F4A_7C15)
+
+
+# ---- the ends of attempts and tasks
+@part
+def withdraw(sim: Any, i: int) -> None:
+    """Take back whatever the task waits for."""
+    task = tasks(sim, i)
+    state = task.state
+    if SERVED <= state <= SHARED:  # or QUEUED: the three that are at a station
+        give_up(sim, i)
+    elif state == PUBLISHED:
+        retract(sim, i)
+    elif state == JOINING:
+        task.join_epoch += 1
+    task.state, task.wake = RUNNING, 0
+
+
+@part
+def fail(sim: Any, i: int, failure: int) -> int:
+    """An attempt failed: back off and run the try's row again, or go its other way; without a try the task has failed."""
+    task = tasks(sim, i)
+    if task.origin < BATCH_ORIGIN:
+        failed_attempts(sim)[task.origin] += 1
+    task.failure = failure
+    task.deadline = 0
+    if task.try_row < 0:
+        task.row = FAILED_ROW
+        return HERE
+    step = steps(sim, task.try_row)
+    task.attempt += 1
+    if task.attempt < step.count:
+        task.row = task.try_row
+        wake_after(sim, i, backoff(sim, task), TIMED)
+        return WAITS
+    task.attempt, task.try_row = 0, NONE
+    task.row = step.miss
+    return HERE
+
+
+@part
+def end(sim: Any, i: int, has_failed: bool) -> None:
+    """The task's last row: the request's outcome, the batch's commit, the parent's join."""
+    task = tasks(sim, i)
+    if task.topic >= 0:
+        if has_failed:
+            failed(sim, task.topic, task.member)
+        else:
+            committed(sim, task.topic, task.member)
+    elif task.path == NO_PATH:
+        request = task.origin
+        finished(sim)[request] = sim.now
+        if outcome(sim)[request] == UNDER_WAY:
+            answer(sim, request, task.failure if has_failed else OK)
+    if task.parent >= 0:
+        parent = tasks(sim, task.parent)
+        if parent.join_epoch == task.parent_epoch:  # it still waits for this very group of children
+            parent.pending -= 1
+            if parent.pending == 0:
+                parent.join_epoch += 1
+                ready(sim, task.parent)
+    free_task(sim, i)
+
+
+@part
+def crash(sim: Any, k: int, m: int) -> None:
+    """A member dies with its batch; what the batch handed to others goes on."""
+    topic = topics(sim, k)
+    member = member_of(sim, k, m)
+    if not member.alive:
+        return
+    catch_up_topic(sim, topic)
+    i = member.batch
+    if i >= 0:
+        if tasks(sim, i).state == RUNNING:
+            take(sim, AGENDA_LINE, i)
+        else:
+            withdraw(sim, i)
+        free_task(sim, i)
+    mourn(sim, k, m)
+
+
+# ---- rows that need more than a line
+@part
+def cache_entry(sim: Any, cache: int, key: float) -> Any:
+    """The entry of a key, or the free place for it. Open addressing; the table is at most half full."""
+    mask = sim.cached_rows - 1
+    place = signed(mix(bits_of(key) ^ (np.uint64(cache) * GOLDEN)) & np.uint64(mask))
+    while cached(sim, place).used and (cached(sim, place).key != key or cached(sim, place).cache != cache):
+        place = (place + 1) & mask
+    return cached(sim, place)
+
+
+@part
+def fill(sim: Any, found: Any, cache: int, key: float, expires_s: float) -> None:
+    """The entry lives until `expires_s`."""
+    sim.cached_used += not found.used
+    found.used, found.cache, found.key, found.expires_s = 1, cache, key, expires_s
+
+
+@part
+def lookup(sim: Any, cache: int, key: float) -> bool:
+    """Is there a live entry? If not, there is one now."""
+    found = cache_entry(sim, cache, key)
+    if found.used and found.expires_s > sim.now:
+        return True
+    fill(sim, found, cache, key, sim.now + ttl_s(sim)[cache])
+    return False
+
+
+@part
+def rehash(sim: Any) -> None:
+    """Fill a new table with the live entries of the one before."""
+    sim.cached_used = 0
+    for place in range(sim.cached_before_rows):
+        old = cached_before(sim, place)
+        if old.used and old.expires_s > sim.now:
+            fill(sim, cache_entry(sim, old.cache, old.key), old.cache, old.key, old.expires_s)
+
+
+@part
+def scatter(sim: Any, i: int, step: Any) -> int:
+    """Children start in order, from the agenda; with `join` the parent waits for all of them."""
+    task = tasks(sim, i)
+    count = task.events if step.each_event else step.count
+    if step.attribute != NO_ATTRIBUTE and not step.each_event:
+        count = np.int64(attribute(task, step.attribute))
+    if count > sim.idle_tasks:
+        sim.wanted = max(sim.wanted, count)
+        return WANTS
+    if step.each_event:
+        scatter_events(sim, i, step)
+    else:
+        for _ in range(count):
+            path = child_of(task)
+            child = new_child(sim, i, step.join, task.origin, path, step.target, task.attributes)
+            child.ordinal, child.events, child.keys, child.weight = task.spawned, task.events, task.keys, task.weight
+    task.row = step.next
+    if not step.join or count <= 0:
+        return HERE
+    task.pending = count
+    task.state = JOINING
+    return WAITS
+
+
+@part
+def scatter_events(sim: Any, i: int, step: Any) -> None:
+    """A child for each record of the batch, in its name."""
+    task = tasks(sim, i)
+    for p in range(topics(sim, task.topic).partitions):
+        partition = partition_of(sim, task.topic, p)
+        if partition.owner == task.member:
+            r = partition.log_head
+            for _ in range(partition.fetched):
+                row = log(sim, r)
+                path = path_of(row.path, np.uint64(task.row))
+                child = new_child(sim, i, step.join, row.request, path, step.target, row.attributes)
+                child.ordinal, child.weight = row.ordinal, row.weight
+                r = row.next
+
+
+@part
+def acquire(sim: Any, i: int, q: int) -> int:
+    """A token bucket as a reservation: when is the task's token due?"""
+    quota = quotas(sim, q)
+    quota.due_s = max(quota.due_s, sim.now) + quota.interval_s
+    wait_s = quota.due_s - quota.burst_s - sim.now
+    if wait_s > 0.0:
+        wake_after(sim, i, wait_s, TIMED)
+        return WAITS
+    return HERE
+
+
+@part
+def branches_off(sim: Any, task: Any, step: Any) -> bool:
+    """Is this arm not taken?"""
+    limit = attribute(task, step.attribute) if step.attribute != NO_ATTRIBUTE else step.probability
+    return bool(unit(key_of(step.stream, np.uint64(task.origin), task.path, np.uint64(task.attempt))) >= limit)
+
+
+@part
+def room_for_marks(sim: Any) -> int:
+    """How many milestones can be recorded, and told."""
+    room = sim.marks_rows - sim.marked
+    return int(min(room, sim.told_rows - sim.told_len) if sim.observed else room)
+
+
+@part
+def publishes(sim: Any, i: int, step: Any) -> None:
+    """Publish with the attributes that the row names."""
+    task = tasks(sim, i)
+    keyed = step.attribute != NO_ATTRIBUTE
+    key = attribute(task, step.attribute) if keyed else math.nan
+    weight = attribute(task, step.weight) if step.weight != NO_ATTRIBUTE else 1.0
+    publish(sim, step.target, i, keyed, key, weight)
+
+
+# ---- one row
+@part
+def perform(sim: Any, i: int) -> int:
+    """One row."""
+    task = tasks(sim, i)
+    row = task.row
+    step = steps(sim, row)
+    op, target = step.op, step.target
+    if op == SCATTER:
+        return scatter(sim, i, step)
+    task.row = step.next
+    if op == SERVE:
+        if enter(sim, target, i, duration(sim, task, step)):
+            return WAITS
+        return fail(sim, i, REJECTED)
+    if op == DELAY:
+        wake_after(sim, i, duration(sim, task, step), TIMED)
+        return WAITS
+    if op == PUBLISH:
+        publishes(sim, i, step)
+        return WAITS
+    if op == ACQUIRE:
+        return acquire(sim, i, target)
+    if op == BRANCH:
+        if branches_off(sim, task, step):
+            task.row = step.miss
+    elif op == LOOKUP:
+        if not lookup(sim, target, attribute(task, step.attribute)):
+            task.row = step.miss
+    elif op == RESPOND:
+        if outcome(sim)[task.origin] == UNDER_WAY:
+            answer(sim, task.origin, OK)
+    elif op == MARK:
+        if task.topic < 0:
+            note(sim, target, task.origin, task.ordinal, task.weight)
+        elif task.events > room_for_marks(sim):
+            task.row, sim.wanted = row, max(sim.wanted, task.events)
+            return WANTS
+        else:
+            mark_batch(sim, i, target)
+    elif op == TRY:
+        task.try_row = row
+        if step.seconds > 0.0:
+            what = what_of_task(task.path, DEADLINE)
+            task.deadline = schedule(sim, step.seconds, whose_task(task.origin), what, i)
+    else:  # END_TRY
+        task.try_row, task.attempt, task.deadline = NONE, 0, 0
+    return HERE

@@ -1,0 +1,178 @@
+"""Tasks of the compiled engine: born from a free list, woken through the agenda, delayed by keyed variates."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from model.engines.compiled_lists import AGENDA_LINE, NONE, append, schedule, what_of_task, whose_task
+from model.engines.compiled_tables import (
+    arrived,
+    costs,
+    distributions,
+    failed_attempts,
+    finished,
+    first_row,
+    floats,
+    marks,
+    operation,
+    outcome,
+    priority_class,
+    responded,
+    steps,
+    tasks,
+    told,
+    values,
+)
+from model.engines.order import UNDER_WAY, WAKE
+from model.kernel_cache import part
+from model.tables import EVENTS, KEYS
+from model.variates import draw, key_of, path_of
+
+# What a task waits for. FREE: its place in the table is empty.
+FREE, RUNNING, TIMED, SERVED, QUEUED, SHARED, PUBLISHED, JOINING = range(8)
+TOLD_ANSWER, TOLD_MARK = 0, 1
+NO_PATH = np.uint64(0)
+
+
+@part
+def ready(sim: Any, i: int) -> None:
+    """Put a task on the agenda; whatever event it waited for is void."""
+    task = tasks(sim, i)
+    task.state = RUNNING
+    task.wake = 0
+    append(sim, AGENDA_LINE, i)
+
+
+@part
+def new_task(sim: Any, origin: int, path: Any, row: int, attributes: int, priority: int) -> int:
+    """A task that takes its place on the agenda."""
+    i = sim.free_task
+    task = tasks(sim, i)
+    sim.free_task = task.next
+    sim.idle_tasks -= 1
+    task.origin, task.path, task.row, task.attributes, task.priority = origin, path, row, attributes, priority
+    task.ordinal = task.spawned = task.attempt = task.failure = task.events = task.keys = task.deadline = 0
+    task.try_row = task.parent = task.topic = task.member = NONE
+    task.weight = 1.0
+    ready(sim, i)
+    return int(i)
+
+
+@part
+def free_task(sim: Any, i: int) -> None:
+    """Its place may be taken; nobody's join, event or deadline can reach the next one there."""
+    task = tasks(sim, i)
+    task.state, task.wake, task.deadline = FREE, 0, 0
+    task.join_epoch += 1
+    task.next = sim.free_task
+    sim.free_task = i
+    sim.idle_tasks += 1
+
+
+@part
+def new_child(sim: Any, parent: int, joined: bool, origin: int, path: Any, row: int, attributes: int) -> Any:
+    """A child of a scatter; if `joined`, its parent counts it."""
+    i = new_task(sim, origin, path, row, attributes, tasks(sim, parent).priority)
+    child = tasks(sim, i)
+    if joined:
+        child.parent, child.parent_epoch = parent, tasks(sim, parent).join_epoch
+    return child
+
+
+@part
+def child_of(task: Any) -> Any:
+    """The path of the task's next child."""
+    task.spawned += 1
+    return path_of(task.path, np.uint64(task.spawned))
+
+
+@part
+def new_request(sim: Any, which: int, attributes: int) -> int:
+    """A request of an operation comes now. Returns its number."""
+    request = sim.requests
+    sim.requests = request + 1
+    operation(sim)[request] = which
+    arrived(sim)[request] = sim.now
+    responded(sim)[request] = finished(sim)[request] = np.nan
+    outcome(sim)[request] = UNDER_WAY
+    failed_attempts(sim)[request] = 0
+    new_task(sim, request, NO_PATH, first_row(sim)[which], attributes, priority_class(sim)[which])
+    return int(request)
+
+
+# ---- time and chance
+@part
+def wake_after(sim: Any, i: int, delay_s: float, state: int) -> None:
+    """The task waits for an event of its own."""
+    task = tasks(sim, i)
+    task.state = state
+    task.wake = schedule(sim, delay_s, whose_task(task.origin), what_of_task(task.path, WAKE), i)
+
+
+@part
+def variate(sim: Any, distribution: int, stream: Any, origin: int, path: Any, attempt: int) -> float:
+    """A variate of a distribution of the table at its place."""
+    d = distributions(sim, distribution)
+    bits = key_of(stream, np.uint64(origin), path, np.uint64(attempt))
+    return float(draw(values(sim), d.kind, d.a, d.b, d.c, d.first, d.count, bits))
+
+
+@part
+def attribute(task: Any, column: int) -> float:
+    """A request's attribute, or one of a batch's own."""
+    if column >= 0:
+        return float(floats(task.attributes)[column])
+    if column == EVENTS:
+        return float(task.events)
+    if column == KEYS:
+        return float(task.keys)
+    return float(task.weight)
+
+
+@part
+def duration(sim: Any, task: Any, step: Any) -> float:
+    """The row's distribution, plus its costs per unit of the task's attributes."""
+    time_s = variate(sim, step.distribution, step.stream, task.origin, task.path, task.attempt)
+    for number in range(step.first_cost, step.first_cost + step.costs):
+        cost = costs(sim, number)
+        time_s += cost.seconds * attribute(task, cost.attribute)
+    return time_s
+
+
+@part
+def backoff(sim: Any, task: Any) -> float:
+    """The pause before the try's next attempt."""
+    step = steps(sim, task.try_row)
+    wait_s = variate(sim, step.distribution, step.stream, task.origin, task.path, task.attempt)
+    for _ in range(task.attempt - 1):
+        wait_s *= step.growth
+    return wait_s
+
+
+# ---- what is recorded
+@part
+def tell(sim: Any, kind: int, number: int, request: int, ordinal: int, weight: float) -> None:
+    """Leave word for the observer, if there is one."""
+    if sim.observed:
+        word = told(sim, sim.told_len)
+        sim.told_len += 1
+        word.kind, word.number, word.request, word.ordinal, word.weight = kind, number, request, ordinal, weight
+
+
+@part
+def answer(sim: Any, request: int, how: int) -> None:
+    """The client learns how its request ended."""
+    outcome(sim)[request] = how
+    responded(sim)[request] = sim.now
+    tell(sim, TOLD_ANSWER, how, request, 0, 0.0)
+
+
+@part
+def note(sim: Any, milestone: int, request: int, ordinal: int, weight: float) -> None:
+    """Record a milestone."""
+    mark = marks(sim, sim.marked)
+    sim.marked += 1
+    mark.milestone, mark.ordinal, mark.request, mark.time_s, mark.weight = milestone, ordinal, request, sim.now, weight
+    tell(sim, TOLD_MARK, milestone, request, ordinal, weight)

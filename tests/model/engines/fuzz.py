@@ -1,0 +1,384 @@
+"""Random networks, run by both engines and compared to the last bit.
+
+`python -m tests.model.engines.fuzz FIRST LAST` compares the networks of these seeds and prints what it found. About half lie on a
+coarse grid of time, where most things happen at the instant of another. Control changes capacities, kills and restores members
+and submits requests; observers answer with more of the same.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from model import distributions as d
+from model import network as net
+from model.engines.clock import Clock
+from model.engines.compiled import Compiled, CompiledClock
+from model.engines.order import OUTCOMES
+from model.engines.plain import Plain
+from model.recording import Recording
+from model.tables import lower
+
+ATTRIBUTES = ("key", "count", "size", "chance")
+MILESTONES = ("seen", "stored", "sent")
+REQUESTS = 150
+MOST_SUBMITTED = 60
+
+
+@dataclass
+class Draw:
+    """A random network in the making."""
+
+    seed: int
+    rng: np.random.Generator = field(init=False)
+    grid: bool = field(init=False)
+    topics: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.rng = np.random.default_rng(self.seed)
+        self.grid = bool(self.rng.random() < 0.5)
+        self.stations = int(self.rng.integers(1, 5))
+        self.topics = int(self.rng.integers(0, 4))
+
+    def whole(self, low: int, high: int) -> int:
+        return int(self.rng.integers(low, high))
+
+    def chance(self, probability: float) -> bool:
+        return bool(self.rng.random() < probability)
+
+    def pick(self, items: Any) -> Any:
+        return items[self.whole(0, len(items))]
+
+    def seconds(self, most: float) -> float:
+        return self.whole(0, int(most * 4) + 1) / 4 if self.grid else float(self.rng.uniform(0, most))
+
+    def time(self) -> d.Distribution:
+        if self.grid:
+            return d.constant(self.pick((0.0, 0.25, 0.25, 0.5, 0.75, 1.0)))
+        mean = float(self.rng.uniform(0.05, 0.6))
+        return self.pick(
+            (
+                d.constant(mean),
+                d.exponential(mean),
+                d.exponential(mean),
+                d.erlang(mean, 3),
+                d.gamma(mean_s=mean, cv=0.6),
+                d.gamma(mean_s=mean, cv=1.7),
+                d.lognormal(mean_s=mean, cv=1.2),
+                d.uniform(mean_s=mean, cv=0.3),
+                d.weibull(mean_s=mean, cv=0.8),
+                d.pareto(mean_s=mean, cv=2.0),
+                d.hyperexponential(mean_s=mean, cv=2.0),
+                d.empirical(values_s=[0.1, 0.4, 0.2]),
+                d.empirical(quantiles_s=[0.0, 0.1, 0.7]),
+            )
+        )
+
+    # ---- steps
+    def per(self, in_batch: bool) -> dict[str, float]:
+        if self.chance(0.7):
+            return {}
+        names = net.BATCH_ATTRIBUTES if in_batch else ("count", "size")
+        return {self.pick(names): 0.25 if self.grid else 0.02}
+
+    def attribute(self, name: str, in_batch: bool) -> str:
+        return str(self.pick(net.BATCH_ATTRIBUTES)) if in_batch else name
+
+    def steps(self, depth: int, most: int, **where: Any) -> tuple[net.Step, ...]:
+        return tuple(self.step(depth, **where) for _ in range(self.whole(1, most + 1)))
+
+    def step(self, depth: int, *, topic: int, in_batch: bool, in_try: bool, child: bool) -> net.Step:
+        """`topic` is the number of the topic whose steps these are, or -1; one publishes only to later topics."""
+        where = {"topic": topic, "in_batch": in_batch, "child": child}
+        kinds = ["serve"] * 4 + ["delay", "mark", "mark", "acquire"]
+        if topic < 0 and not child:
+            kinds += ["respond"]
+        if depth < 3:
+            kinds += ["branch", "lookup", "scatter", "scatter"] + ([] if in_try else ["try", "try"])
+        if topic + 1 < self.topics and not in_batch:
+            kinds += ["publish"] * 3
+        if in_batch and not child and depth < 3:
+            kinds += ["each", "each"]
+        kind = self.pick(kinds)
+        if kind == "mark" and in_batch and child:
+            kind = "delay"
+        if kind == "delay":
+            return net.Delay(self.time(), self.per(in_batch))
+        if kind == "mark":
+            return net.Mark(self.pick(MILESTONES))
+        if kind == "acquire":
+            return net.Acquire("quota")
+        if kind == "respond":
+            return net.Respond()
+        if kind == "publish":
+            key = "key" if self.chance(0.6) else None
+            return net.Publish(f"t{self.whole(topic + 1, self.topics)}", key, "size" if self.chance(0.4) else None)
+        if kind == "branch":
+            arms = tuple(
+                net.Arm(
+                    "chance" if not in_batch and self.chance(0.3) else 0.4,
+                    self.steps(depth + 1, 2, in_try=in_try, **where),
+                )
+                for _ in range(self.whole(1, 3))
+            )
+            return net.Branch(arms)
+        if kind == "lookup":
+            inner = [self.steps(depth + 1, 2, in_try=in_try, **where) for _ in range(2)]
+            return net.Lookup(self.pick(("c0", "c1")), self.attribute("key", in_batch), inner[0], inner[1])
+        if kind in ("scatter", "each"):
+            each = kind == "each"
+            inside = {"topic": topic, "in_batch": in_batch and not each, "child": True, "in_try": False}
+            count: int | str = "count" if not in_batch and self.chance(0.5) else self.whole(0, 4)
+            return net.Scatter(self.steps(depth + 1, 2, **inside), 1 if each else count, self.chance(0.6), each)
+        if kind == "try":
+            return net.Try(
+                self.steps(depth + 1, 3, in_try=True, **where),
+                timeout_s=self.pick((0.0, 0.25, 0.5, 1.0)) if self.grid else float(self.rng.uniform(0.05, 1.5)),
+                attempts=self.whole(1, 4),
+                backoff=self.time(),
+                growth=self.pick((1.0, 2.0)),
+                otherwise=self.steps(depth + 1, 1, in_try=False, **where) if self.chance(0.3) else (),
+            )
+        return net.Serve(f"s{self.whole(0, self.stations)}", self.time(), self.per(in_batch))
+
+    def topic(self, number: int) -> net.Topic:
+        return net.Topic(
+            f"t{number}",
+            self.steps(0, 3, topic=number, in_batch=True, in_try=False, child=False),
+            partitions=self.whole(1, 6),
+            linger_s=self.pick((0.0, self.seconds(1.0))),
+            batch_max=self.whole(1, 6),
+            acknowledgement=self.pick((net.NEVER, self.time())),
+            consumers=self.whole(1, 5),
+            poll_max=self.whole(1, 9),
+            poll_wait_s=self.pick((0.0, self.seconds(1.0))),
+            session_timeout_s=self.seconds(4.0),
+            retry_s=0.25 if self.grid else 0.17,
+            idempotent=self.chance(0.6),
+        )
+
+    def network(self) -> net.Network:
+        stations = tuple(
+            net.Station(
+                f"s{number}",
+                self.whole(1, 4),
+                self.pick(net.DISCIPLINES),
+                self.pick((None, None, 0, 2, 5)),
+            )
+            for number in range(self.stations)
+        )
+        operations = tuple(
+            net.Operation(
+                f"o{number}",
+                self.steps(0, 6, topic=-1, in_batch=False, in_try=False, child=False),
+                self.whole(0, 3),
+            )
+            for number in range(3)
+        )
+        return net.Network(
+            operations=operations,
+            stations=stations,
+            topics=tuple(self.topic(number) for number in range(self.topics)),
+            caches=(net.Cache("c0", 1.0), net.Cache("c1", 2.5)),
+            quotas=(net.Quota("quota", 4.0, 2.0),),
+            attributes=ATTRIBUTES,
+            milestones=tuple(net.Milestone(name) for name in MILESTONES),
+        )
+
+    def attributes(self, count: int) -> np.ndarray:
+        r = self.rng
+        return np.column_stack(
+            [r.integers(0, 8, count), r.integers(0, 4, count), r.integers(0, 3, count), r.random(count)]
+        ).astype(float)
+
+
+@dataclass
+class Case:
+    """A network with what comes to it from outside."""
+
+    seed: int
+    network: net.Network
+    grid: bool
+    gaps: np.ndarray
+    operation: np.ndarray
+    attributes: np.ndarray
+    shifts: list[tuple[float, int, int, int]]  # after so long, an action on a part with a value
+    feedback: bool
+    warmup_s: float
+    until_s: float
+    halfway_s: float
+    by_advancing: bool
+
+
+def case(seed: int) -> Case:
+    """The random case of a seed."""
+    draw = Draw(seed)
+    r = draw.rng
+    network = draw.network()
+    rate = float(r.choice([0.5, 1.0, 2.0]))
+    gaps = r.integers(0, 4, REQUESTS) * 0.25 / rate if draw.grid else r.exponential(0.4 / rate, REQUESTS)
+    shifts = [
+        (draw.seconds(2.0), draw.whole(0, 6), draw.whole(0, 100), draw.whole(0, 100)) for _ in range(draw.whole(0, 40))
+    ]
+    until_s = float(np.ceil(gaps.sum())) + 30
+    return Case(
+        seed=seed,
+        network=network,
+        grid=draw.grid,
+        gaps=gaps.astype(float),
+        operation=r.integers(0, 3, REQUESTS).astype("i4"),
+        attributes=draw.attributes(REQUESTS),
+        shifts=shifts,
+        feedback=draw.chance(0.5),
+        warmup_s=float(r.choice([0.0, 4.0])),
+        until_s=until_s,
+        halfway_s=float(draw.whole(1, int(until_s))),
+        by_advancing=draw.chance(0.3),
+    )
+
+
+class Outside:
+    """Control and the observer: the same for both engines, and it writes down what it is told, and when."""
+
+    def __init__(self, given: Case, env: Clock) -> None:
+        self.given, self.env, self.log, self.submitted, self.told = given, env, [], 0, 0
+        self.engine: Any = None
+
+    def act(self, action: int, part: int, value: int) -> None:
+        network, engine = self.given.network, self.engine
+        if action == 0 and self.submitted < MOST_SUBMITTED:
+            self.submitted += 1
+            row = self.given.attributes[value % len(self.given.attributes)]
+            self.log.append((self.env.now, "submitted", engine.submit(part % 3, row.tolist())))
+        elif action <= 2 or not network.topics:
+            engine.set_servers(part % len(network.stations), value % 5)
+        else:
+            topic = part % len(network.topics)
+            member = value % network.topics[topic].consumers
+            (engine.crash if action in (3, 4) else engine.restore)(topic, member)
+
+    def shifts(self) -> Any:
+        for gap_s, action, part, value in self.given.shifts:
+            yield self.env.timeout(gap_s)
+            self.act(action, part, value)
+
+    def later(self, wait_s: float, number: int) -> Any:
+        yield self.env.timeout(wait_s)
+        self.log.append((self.env.now, "later", number))
+        self.act(number % 6, number // 6, number // 3)
+
+    def _react(self) -> None:
+        self.told += 1
+        if self.given.feedback:
+            if self.told % 5 == 0:
+                self.act(self.told // 5 % 6, self.told, self.told // 7)
+            if self.told % 11 == 0:
+                self.env.process(self.later(self.told % 3 * 0.25, self.told))
+
+    def responded(self, request: int, outcome: int) -> None:
+        self.log.append((self.env.now, "responded", request, outcome))
+        self._react()
+
+    def marked(self, milestone: int, request: int, ordinal: int, weight: float) -> None:
+        self.log.append((self.env.now, "marked", milestone, request, ordinal, weight))
+        self._react()
+
+
+def advance_to(env: Clock, limit_s: float, by_advancing: bool) -> None:
+    """Drive the clock as a run does, or as a load generator with timers of its own does."""
+    if not by_advancing:
+        env.run(until=limit_s)
+        return
+    while env.now < limit_s:
+        timer_s = min(limit_s, env.now + 0.75)
+        while env.advance(timer_s):
+            assert env.now <= timer_s
+
+
+def run(given: Case, engine: type[Plain] | type[Compiled], seed: int = 5) -> tuple[list[Recording], list[Any]]:
+    """Recordings halfway and at the end, and what the observer was told."""
+    env = CompiledClock() if engine is Compiled else Clock()
+    outside = Outside(given, env)
+    observer = None if given.seed % 7 == 0 else outside
+    outside.engine = built = engine(lower(given.network, seed), env, given.warmup_s, observer)
+    half = REQUESTS // 2
+    env.process(outside.shifts())
+    for part in (slice(0, half), slice(half, None)):  # two schedules at once
+        built.arrive(given.gaps[part], given.operation[part], given.attributes[part])
+    advance_to(env, given.halfway_s, given.by_advancing)
+    recordings = [built.record()]
+    advance_to(env, given.until_s, given.by_advancing)
+    return [*recordings, built.record()], outside.log
+
+
+def differences(a: Recording, b: Recording) -> list[str]:
+    """Names of what differs; numbers of things and instants to the last bit, sums of durations by 1e-9."""
+    found = [name for name in ("end_s", "warmup_s") if getattr(a, name) != getattr(b, name)]
+    for name in ("operation", "arrived_s", "responded_s", "finished_s", "outcome", "failed_attempts"):
+        x, y = getattr(a, name), getattr(b, name)
+        if x.dtype != y.dtype or not np.array_equal(x, y, equal_nan=x.dtype.kind == "f"):
+            found.append(name)
+    if a.marks.dtype != b.marks.dtype or a.marks.tobytes() != b.marks.tobytes():
+        found.append("marks")
+    for kind in ("stations", "topics"):
+        x, y = getattr(a, kind), getattr(b, kind)
+        for name in x.dtype.names:
+            same = (
+                np.allclose(x[name], y[name], rtol=1e-9, atol=1e-9)
+                if x[name].dtype.kind == "f"
+                else (x[name] == y[name]).all()
+            )
+            if not same:
+                found.append(f"{kind} {name}")
+    return found
+
+
+def compare(seed: int) -> tuple[list[str], Case, Recording, list[Any]]:
+    """What differs between the engines for the case of a seed; nothing, it is hoped."""
+    given = case(seed)
+    plain, told_plain = run(given, Plain)
+    compiled, told_compiled = run(given, Compiled)
+    found = [
+        f"{when}: {name}"
+        for when, a, b in zip(("halfway", "end"), plain, compiled, strict=True)
+        for name in differences(a, b)
+    ]
+    if told_plain != told_compiled:
+        found.append("told")
+    return found, given, plain[1], told_plain
+
+
+def main(first: int, last: int) -> int:
+    """Compare the cases first to last - 1. Returns how many differ."""
+    began, different = time.perf_counter(), 0
+    totals = dict.fromkeys(
+        ("grid", "requests", "marks", "told", "failed attempts", "redelivered", "duplicates", "batches", *OUTCOMES), 0
+    )
+    for seed in range(first, last):
+        found, given, recording, told = compare(seed)
+        if found:
+            different += 1
+            print(f"seed {seed} (grid {given.grid}) differs: {', '.join(found)}", flush=True)
+        totals["grid"] += given.grid
+        totals["requests"] += len(recording.operation)
+        totals["marks"] += len(recording.marks)
+        totals["told"] += len(told)
+        totals["failed attempts"] += int(recording.failed_attempts.sum())
+        totals["redelivered"] += int(recording.topics["redelivered"].sum())
+        totals["duplicates"] += int(
+            (recording.topics["duplicates_skipped"] + recording.topics["duplicates_applied"]).sum()
+        )
+        totals["batches"] += int(recording.topics["batches"].sum())
+        for code, name in enumerate(OUTCOMES):
+            totals[name] += int((recording.outcome == code).sum())
+    count = last - first
+    print(f"{count - different} of {count} networks equal in {time.perf_counter() - began:.0f} s; {totals}", flush=True)
+    return different
+
+
+if __name__ == "__main__":
+    sys.exit(1 if main(int(sys.argv[1]), int(sys.argv[2])) else 0)

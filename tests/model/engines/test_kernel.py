@@ -1,0 +1,184 @@
+"""The compiled engine's own promises: its clock, its memory, its machine code and its cache."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from model import distributions as d
+from model import kernel_cache
+from model import network as net
+from model.engines import compiled_kernel
+from model.engines.choose import available, engine_for, make_environment
+from model.engines.clock import Clock
+from model.engines.compiled import Compiled, CompiledClock
+from model.tables import lower
+
+ROOT = Path(kernel_cache.__file__).parent.parent
+QUEUE = net.Network(
+    operations=(net.Operation("ask", (net.Serve("s", d.constant(1.0)), net.Respond(), net.Mark("done"))),),
+    stations=(net.Station("s", 1),),
+)
+
+
+class Told:
+    """An observer that writes down when it was told what."""
+
+    def __init__(self, env):
+        self.env, self.log = env, []
+
+    def responded(self, request, outcome):
+        self.log.append((self.env.now, "responded", request))
+
+    def marked(self, milestone, request, ordinal, weight):
+        self.log.append((self.env.now, "marked", request))
+
+
+def observed(network=QUEUE):
+    env = CompiledClock()
+    told = Told(env)
+    return env, Compiled(lower(network, 1), env, observer=told), told
+
+
+def test_nothing_in_the_kernel_is_reference_counted():
+    (compiled,) = compiled_kernel.kernel.overloads.values()
+    text = str(compiled.library._get_module_for_linking())  # `inspect_llvm` knows nothing of code from the cache
+    assert len(text.splitlines()) > 5000  # it is all there
+    assert "call void @NRT_incref(" not in text
+
+
+def test_advance_stops_at_each_word_to_the_observer_and_never_goes_beyond_the_limit():
+    env, engine, told = observed()
+    for _ in range(3):
+        engine.submit(0, [])
+    assert env.peek() == 0.0
+    assert not env.advance(0.5)
+    assert env.now == 0.5
+    assert env.peek() == 1.0
+    assert env.advance(1.0)
+    assert told.log == [(1.0, "responded", 0)]
+    assert env.peek() == 1.0  # the mark is still to be told
+    assert env.advance(1.0)
+    assert not env.advance(1.0)
+    assert env.advance(np.inf)
+    assert told.log[2:] == [(2.0, "responded", 1)]
+    env.run()
+    assert told.log[-1] == (3.0, "marked", 2)
+    assert env.now == 3.0
+    assert env.peek() == np.inf
+    assert not env.advance(np.inf)
+    assert env.now == 3.0
+    assert not env.advance(7.0)
+    assert env.now == 7.0
+
+
+def test_control_at_the_same_instant_comes_before_the_traffic():
+    env, engine, told = observed()
+    engine.submit(0, [])
+
+    def control():
+        yield env.timeout(1.0)
+        told.log.append((env.now, "control"))
+
+    env.process(control())
+    env.run()
+    assert [entry[1] for entry in told.log] == ["control", "responded", "marked"]
+
+
+def test_what_an_observer_starts_comes_before_the_next_word():
+    env, _, told = observed()
+    engine = env._engine
+
+    def at_once():
+        told.log.append((env.now, "started"))
+        yield env.timeout(0)
+        told.log.append((env.now, "and went on"))
+
+    told.responded = lambda request, outcome: (told.log.append((env.now, "responded", request)), env.process(at_once()))
+    engine.submit(0, [])
+    env.run()
+    assert [entry[1] for entry in told.log] == ["responded", "started", "and went on", "marked"]
+
+
+def test_requests_are_recycled_and_only_their_columns_grow():
+    env = CompiledClock()
+    engine = Compiled(lower(QUEUE, 1), env)
+    n = 50_000
+    engine.arrive(np.full(n, 1.25), np.zeros(n, "i4"), np.zeros((n, 0)))
+    env.run()
+    memory = engine.memory
+    columns = ("operation", "arrived", "responded", "finished", "outcome", "failed_attempts")
+    recorded = 3 * 8
+    beyond = sum(memory.table(name).nbytes for name in columns) / n - recorded
+    moving = sum(memory.table(name).nbytes for name in ("tasks", "heap", "log", "told", "cached"))
+    assert beyond < 20
+    assert moving < 100_000
+
+
+def test_wrong_calls_are_refused_in_one_line():
+    env = CompiledClock()
+    engine = Compiled(lower(QUEUE, 1), env)
+    with pytest.raises(ValueError, match="carries an engine already"):
+        Compiled(lower(QUEUE, 1), env)
+    with pytest.raises(TypeError, match="needs a CompiledClock"):
+        Compiled(lower(QUEUE, 1), Clock())
+    with pytest.raises(ValueError, match="no operation number 1; there are 1"):
+        engine.submit(1, [])
+    with pytest.raises(ValueError, match="no operation number -1"):
+        engine.arrive(np.ones(1), np.array([-1]), np.zeros((1, 0)))
+    with pytest.raises(ValueError, match="0 or more, not -1"):
+        engine.arrive(-np.ones(1), np.zeros(1, "i4"), np.zeros((1, 0)))
+    with pytest.raises(ValueError, match="1 gaps, 1 operations and 2 rows"):
+        engine.arrive(np.ones(1), np.zeros(1, "i4"), np.zeros((2, 0)))
+    with pytest.raises(IndexError, match="no station number 1"):
+        engine.set_servers(1, 3)
+    with pytest.raises(IndexError, match="no topic number 0"):
+        engine.crash(0, 0)
+
+
+def test_a_negative_duration_is_an_error_and_not_a_journey_back_in_time():
+    network = net.Network(
+        operations=(net.Operation("wait", (net.Delay(net.NEVER, {"size": 1.0}),)),), attributes=("size",)
+    )
+    env = CompiledClock()
+    Compiled(lower(network, 1), env).submit(0, [-2.0])
+    with pytest.raises(ValueError, match="a duration below 0"):
+        env.run()
+
+
+def test_the_cache_is_named_after_all_its_sources(tmp_path):
+    package = tmp_path / "model"
+    shutil.copytree(ROOT / "model", package, ignore=shutil.ignore_patterns("__pycache__"))
+    names = {kernel_cache.sources_hash(package)}
+    assert names == {kernel_cache.sources_hash()}
+    for name in kernel_cache.SOURCES:
+        with (package / name).open("a") as file:
+            file.write("# another text\n")
+        names.add(kernel_cache.sources_hash(package))
+    assert len(names) == 1 + len(kernel_cache.SOURCES)
+
+
+def test_without_numba_the_plain_engine_serves_and_says_so_once():
+    text = """
+import sys
+sys.modules["numba"] = None  # importing it fails
+from model.engines import choose
+for _ in range(2):
+    print(choose.available("compiled"), type(choose.make_environment("compiled")).__name__)
+"""
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, cwd=ROOT, timeout=120)
+    assert done.stdout.splitlines() == ["plain Clock"] * 2
+    assert done.stderr.splitlines() == ["flashcrowd: Numba cannot be imported; the plain engine serves, slower by far"]
+
+
+def test_an_engine_is_chosen_by_name():
+    assert available() == "compiled"
+    for name in ("plain", "compiled"):
+        env = make_environment(name, 3.0)
+        assert env.now == 3.0
+        assert engine_for(name, lower(QUEUE, 1), env).name == name
+    with pytest.raises(ValueError, match="no engine 'fast'"):
+        available("fast")
