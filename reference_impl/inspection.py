@@ -121,5 +121,6 @@ def report(current: State) -> dict[str, Any]:
         "lag_records": lag(current),
         "counters": _counters(current),
         "rows": asyncio.run(_row_counts(current.database_url)),
-        "settings": {key: value for key, value in current.settings.items() if key != "database_url"},
+        # URLs may have passwords in them.
+        "settings": {key: value for key, value in current.settings.items() if not key.endswith("_url")},
     }

@@ -108,7 +108,7 @@ def _start_all(settings: Settings, scale: Scale, cpus: Sequence[int], progress: 
 def _start_servers(settings: Settings, current: State, progress: Progress) -> Settings:
     """Start the embedded servers that no URL replaces; note each in the state file at once."""
     state_dir = Path(settings.state_dir)
-    if not (settings.database_url and settings.kafka_bootstrap):
+    if not (settings.database_url and settings.kafka_bootstrap and settings.redis_url):
         current.scratch_dir = str(embedded.make_scratch_directory())
         state.write(current)
     scratch = Path(current.scratch_dir)
@@ -125,6 +125,12 @@ def _start_servers(settings: Settings, current: State, progress: Progress) -> Se
         current.processes.append(child)
         settings = dataclasses.replace(settings, kafka_bootstrap=bootstrap)
     current.kafka_bootstrap = settings.kafka_bootstrap
+    state.write(current)
+    if not settings.redis_url:
+        progress("starting Valkey")
+        child, url = embedded.start_redis(scratch, state_dir, settings.redis_port or processes.free_port())
+        current.processes.append(child)
+        settings = dataclasses.replace(settings, redis_url=url)
     state.write(current)
     return settings
 

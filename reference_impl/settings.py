@@ -38,6 +38,8 @@ class Settings:
     """PostgreSQL 18 or newer; empty: start an embedded one."""
     kafka_bootstrap: str = ""
     """``host:port`` of a Kafka broker; empty: start an embedded one."""
+    redis_url: str = ""
+    """Redis or Valkey; empty: start an embedded Valkey."""
     api_host: str = "127.0.0.1"
     api_port: int = 0
     """0: a free port."""
@@ -45,6 +47,8 @@ class Settings:
     """Of the embedded PostgreSQL; 0: a free port."""
     kafka_port: int = 0
     """Of the embedded broker; 0: a free port."""
+    redis_port: int = 0
+    """Of the embedded Valkey; 0: a free port."""
     feed_strategy: str = "hybrid"
     feed_threshold: int = 10_000
     """A followee with more followers than this is not precomputed: the posts are pulled when a feed is opened."""
