@@ -65,7 +65,7 @@ class ClusterWorkers:
         for number, task in enumerate(tasks):
             futures[self._client.submit(measure, task, key=f"flashcrowd-{key_of(task)}")] = number
         try:
-            waiting = self._distributed.as_completed(list(futures))
+            waiting = self._distributed.as_completed(list(futures), loop=self._client.loop)
             for future in waiting:
                 number = futures[future]
                 try:
