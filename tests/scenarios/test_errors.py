@@ -128,7 +128,7 @@ def test_files_that_can_not_be_read(tmp_path, monkeypatch):
     (tmp_path / "latin.toml").write_bytes("question = 'für'".encode("latin-1"))
     (tmp_path / "loop_a.toml").write_text('extends = "loop_b.toml"')
     (tmp_path / "loop_b.toml").write_text('extends = "loop_a.toml"')
-    shipped = "baseline, celebrity_post, worker_crash"
+    shipped = "baseline, celebrity_post, one_machine, worker_crash"
     expected = {
         "latin.toml": "latin.toml: byte 14 is not UTF-8; save the file as UTF-8",
         "baselin": 'baselin: no scenario of this name; did you mean "baseline"?',
