@@ -122,4 +122,4 @@ class Narrator:
 
     def say(self, text: str) -> None:
         """One line."""
-        self._console.print(text)
+        self._console.print(text, markup=False, soft_wrap=True)

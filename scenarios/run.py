@@ -36,6 +36,9 @@ def run(argv: Sequence[str]) -> int:
         "--precision", type=share, metavar="P", help="replicate until objectives' figures are known to ±P of their mean"
     )
     parser.add_argument(
+        "--figures", action="append", default=[], metavar="NAMES", help="with --precision: these, with commas between, instead"
+    )
+    parser.add_argument(
         "--max-replications", type=positive, default=100, metavar="N", help="and no more than N times (default: 100)"
     )
     parser.add_argument("--jobs", type=positive, metavar="J", help="replications side by side (default: one per processor)")

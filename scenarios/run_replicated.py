@@ -18,7 +18,7 @@ from model.warmup import warmup_note
 from model.workers import LocalWorkers
 from scenarios.documents import Document
 from scenarios.fields import ScenarioError
-from scenarios.figures import shown, shown_interval
+from scenarios.figures import chosen_figures, shown, shown_interval
 from scenarios.many_runs import checked_json, one_line, tell
 from scenarios.offered import check_size
 from scenarios.outputs import check_folder, replace_folder
@@ -31,9 +31,10 @@ def run_replicated(arguments: Namespace, document: Document, scenario: Scenario)
     """Run replications, show, write. 0 if the means meet every objective, 1 if one does not."""
     if arguments.replications is not None and arguments.precision is not None:
         raise ScenarioError("flashcrowd run: --replications and --precision exclude each other; leave one out")
-    if arguments.precision is not None and not scenario.slo:
+    figures = chosen_figures(arguments.figures, [scenario], list(scenario.slo))
+    if arguments.precision is not None and not figures:
         raise document.place.at("slo").error(
-            "--precision has nothing to be precise about", "add an objective, or use --replications"
+            "--precision has nothing to be precise about", "add an objective, or name --figures"
         )
     check_size(document, scenario)
     checked_json(arguments)
@@ -47,7 +48,7 @@ def run_replicated(arguments: Namespace, document: Document, scenario: Scenario)
                 found = replicator.first(scenario, arguments.replications, progress)
             else:
                 found = replicator.until_precise(
-                    scenario, arguments.precision, most=arguments.max_replications, progress=progress
+                    scenario, arguments.precision, figures, arguments.max_replications, progress
                 )
     wall_s = time.monotonic() - started_s
     result = found.document()
@@ -55,7 +56,7 @@ def run_replicated(arguments: Namespace, document: Document, scenario: Scenario)
         _write(arguments.out, document, found, result)
     tell(arguments, result, lambda: _show(found, result, wall_s))
     if not found.reached:
-        names = [name for name in scenario.slo if found.interval(name).half_width_ratio > arguments.precision]
+        names = [name for name in figures if found.interval(name).half_width_ratio > arguments.precision]
         print(
             f"warning: after {found.n} replications the interval is still wider than ±{arguments.precision:g} of the mean "
             f"for {', '.join(names)}; raise --max-replications or run.duration_s",

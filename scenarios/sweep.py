@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +91,7 @@ def _rows(arguments: Namespace, points: Sequence[Point]) -> list[Row]:
 
     rows: list[Row] = []
     first: ScenarioError | None = None
-    for point in points:
+    for point in _reported(points):
         try:
             document = load_document(
                 arguments.scenario,
@@ -113,6 +113,15 @@ def _rows(arguments: Namespace, points: Sequence[Point]) -> list[Row]:
     if first is not None and all(row.task is None for row in rows):
         raise ScenarioError(_as_varied(first))
     return rows
+
+
+def _reported(points: Sequence[Point]) -> Iterator[Point]:
+    from scenarios.progress import progress_bar
+
+    with progress_bar(f"checking {len(points)} points") as progress:
+        for done, point in enumerate(points, 1):
+            yield point
+            progress(done / len(points))
 
 
 def _as_varied(problem: ScenarioError) -> str:
@@ -173,15 +182,20 @@ def _table(rows: Sequence[Row], keys: Sequence[str], done: Mapping[str, Mapping[
     for name in rows[0].point.settings:
         kinds = {type(row.point.settings[name]) for row in rows}
         if kinds & {list, dict} or len(kinds - {int, float}) > 1:  # neither has a column type in Parquet
-            frame[name] = frame[name].map(str)
+            frame[name] = frame[name].map(str).astype("string")
     return frame
 
 
 def _finish(
     arguments: Namespace, folder: Path, table: Any, variations: Sequence[Variation], figures: Sequence[str], base: Any
 ) -> int:
+    import pandas as pd
+
     from scenarios.sweep_plot import plot_sweep
 
+    # A column of lists, or of words and numbers, is one of texts.
+    texts = {name for name in table.columns if isinstance(table[name].dtype, pd.StringDtype)}
+    variations = [replace(one, values=tuple(map(str, one.values))) if one.key in texts else one for one in variations]
     path = folder / f"sweep.{arguments.format}"
     write: Callable[[Path], None]
     if arguments.format == "csv":

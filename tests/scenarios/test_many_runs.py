@@ -64,6 +64,8 @@ def test_a_precision_that_is_not_reached_is_said(tmp_path, capsys):
     _, document, said = answer(capsys, "run", path, "--precision", "0.5")
     assert document["replications"]["precision_reached"] is True
     assert document["intervals"]["shop.buy.mean_s"]["half_width_ratio"] <= 0.5 and said == ""
+    _, document, _ = answer(capsys, "run", path, "--precision", "0.2", "--figures", "shop.buy.p99_s")
+    assert document["intervals"]["shop.buy.p99_s"]["half_width_ratio"] <= 0.2
 
 
 def test_a_run_too_short_to_be_stationary_is_warned_of(tmp_path, capsys):

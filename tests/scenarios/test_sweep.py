@@ -90,6 +90,21 @@ def test_failed_points_are_rows_and_told(tmp_path, capsys):
     assert table["shop.buy.mean_s"].isna().tolist() == [False, False, True, True]
 
 
+def test_values_of_any_kind_are_columns_and_panels(tmp_path, capsys):
+    out = tmp_path / "out"
+    small = ["population.users=100", "population.celebrities=[]", "population.mean_followees=5", "run.duration_s=2", "run.warmup_s=0.5"]
+    vary = ["population.celebrities=[],[50]", "feed.strategy=push,hybrid", "feed.threshold=10,1_000"]
+    options = [*(word for one in small for word in ("--set", one)), *(word for one in vary for word in ("--vary", one))]
+    arguments = ["--figures", "feed.open.p99_s,stations.api.utilisation", "--out", str(out), "--jobs", "1"]
+    assert main(["sweep", "baseline", *options, *arguments]) == 0
+    assert "feed.strategy" in capsys.readouterr().out
+    table = pd.read_parquet(out / "sweep.parquet")
+    assert table["population.celebrities"].tolist() == ["[]"] * 4 + ["[50]"] * 4
+    assert table["feed.strategy"].tolist() == ["push", "push", "hybrid", "hybrid"] * 2
+    assert table["feed.open.p99_s"].notna().all()
+    assert (out / "sweep.png").exists()
+
+
 def test_an_engine_that_does_not_exist_fails_every_run(tmp_path, capsys):
     path, out = desk_file(tmp_path, duration_s=5), tmp_path / "out"
     assert main(["sweep", path, "--vary", f"{SERVERS}=5,6", "--out", str(out), "--jobs", "1", "--engine", "steam"]) == 1
