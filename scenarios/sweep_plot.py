@@ -52,6 +52,8 @@ def plot_sweep(
                 axes.set_title("\n".join(settings), fontsize="small")
             if row == len(figures) - 1:
                 axes.set_xlabel(across.key, fontsize="small")
+        top = grid[row][0].get_ylim()[1]  # of the whole row: its panels share the axis
+        grid[row][0].set_ylim(0, 1.06 * top if top > 0 else 1)
         grid[row][0].set_ylabel(f"{name.removesuffix('_s')}\n{_WORDS[unit_of(name)[1]]}", fontsize="small")
     handles, labels = grid[0][0].get_legend_handles_labels()
     if labels:
@@ -105,4 +107,3 @@ def _panel(
     elif all(isinstance(value, int) for value in values) and axes.get_xscale() == "linear":
         axes.xaxis.get_major_locator().set_params(integer=True)
     axes.grid(alpha=0.3)
-    axes.set_ylim(bottom=0)
