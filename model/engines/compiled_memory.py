@@ -49,6 +49,10 @@ class Memory:
         """A table as it lies in memory, spare rows included; valid until it grows."""
         return self._arrays[name]
 
+    def tables(self) -> list[np.ndarray]:
+        """All tables."""
+        return list(self._arrays.values())
+
     def _keep(self, name: str, array: np.ndarray) -> None:
         wanted = c.RECORDS.get(name) if name in c.RECORDS else np.dtype(c.COLUMNS[name])
         assert array.dtype == wanted and array.ndim == 1 and array.flags.c_contiguous, name
