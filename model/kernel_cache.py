@@ -101,6 +101,10 @@ class _PartLibrary(JITCodeLibrary):
     def codegen(self) -> Any:
         return _NothingLoaded()
 
+    def add_llvm_module(self, module: Any) -> None:
+        """Take in what was written, as it is."""
+        self._final_module.link_in(module)
+
     def _optimize_final_module(self) -> None:
         pass
 
