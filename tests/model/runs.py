@@ -10,9 +10,9 @@ import simpy
 
 from model.arrivals import draws
 from model.distributions import Distribution
+from model.engines.choose import engine_for, make_environment
 from model.engines.clock import Clock
 from model.engines.order import OUTCOMES
-from model.engines.plain import Plain
 from model.network import Mark, Network
 from model.recording import Recording
 from model.tables import Tables, lower
@@ -22,17 +22,14 @@ Schedule: TypeAlias = Sequence[tuple[Any, ...]]  # (instant, operation) or (inst
 Control: TypeAlias = Callable[[simpy.Environment, Any], Any]  # a generator: what happens from outside
 
 
-ENGINES = ("plain",)
+ENGINES = ("plain", "compiled")
 engine_in_use = "plain"  # set by the fixture `engine`
 
 
-def build(engine: str, tables: Tables, env: Clock, warmup_s: float = 0.0, observer: Any = None) -> Any:
-    """An engine by name."""
-    if engine == "compiled":
-        from model.engines.compiled import Compiled
-
-        return Compiled(tables, env, warmup_s, observer)
-    return Plain(tables, env, warmup_s, observer)
+def build(engine: str, tables: Tables, warmup_s: float = 0.0, observer: Any = None) -> tuple[Clock, Any]:
+    """A clock and an engine on it, by name."""
+    clock = make_environment(engine)
+    return clock, engine_for(engine, tables, clock, warmup_s, observer)
 
 
 def run(
@@ -99,8 +96,7 @@ def _run(
     control: Control | None,
     observer: Any,
 ) -> Recording:
-    env = Clock()
-    runner = build(engine or engine_in_use, lower(network, seed), env, warmup_s, observer)
+    env, runner = build(engine or engine_in_use, lower(network, seed), warmup_s, observer)
     if hasattr(observer, "start"):
         observer.start(env, runner)
     runner.arrive(gaps, operation, table)
