@@ -68,6 +68,8 @@ def capacities(scenario: Scenario, loads: Sequence[OfferedLoad]) -> list[Capacit
             topic = topics[load.name]
             members = min(topic.consumers, topic.partitions)
             name = topic.workers or topic.name
+            if scenario.declared is None and name not in scenario.stations:
+                continue  # nothing in the scenario says how many there are
             found.append(Capacity(name, "consumers", members, load.least, load.most, topic.partitions))
     return found
 

@@ -170,7 +170,10 @@ def show_by_hand(parts: Sequence[Any]) -> None:
     printed = console()
     printed.print()
     printed.print(table("by hand, for the scenario as it stands", columns, rows))
-    printed.print("Erlang C (must wait) and the wait in mean service times are those of M/M/c at the least offered load")
+    printed.print(
+        "offered by the arrival rates, one-off events not counted; Erlang C (must wait) and the wait in mean service times are "
+        "those of M/M/c at the least offered load"
+    )
 
 
 def _show(result: Mapping[str, Any], parts: Sequence[Any]) -> None:
