@@ -30,7 +30,7 @@ def run(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--out", metavar="DIR", type=Path, help="write JSON, CSV, the resolved scenario and a plot there"
     )
-    parser.add_argument("--engine", default="plain", choices=["plain"], help="which engine runs the model")
+    parser.add_argument("--engine", default="compiled", choices=["compiled", "plain"], help="both give the same bits; plain is slow and easy to read")
     parser.add_argument("--replications", type=positive, metavar="N", help="run N times; figures get 95 %% intervals")
     parser.add_argument(
         "--precision", type=share, metavar="P", help="replicate until objectives' figures are known to ±P of their mean"
