@@ -243,14 +243,14 @@ def test_the_document_of_a_platform_run():
     ]
     document = simulate(load_scenario("baseline", small)).document()
     check_shape(document)
-    assert set(document["stations"]) == {
+    assert set(document["stations"]) >= {
         "api",
         "database",
         "fanout_dispatchers",
         "fanout_workers",
         "interaction_workers",
     }
-    assert set(document["milestones"]) == {"feed.delivered", "interactions.applied"}
+    assert set(document["milestones"]) >= {"feed.delivered", "interactions.applied"}
     assert all(topic["lost"] == 0 for topic in document["topics"].values())
     assert document["operations"]["feed.open"]["count"] > 600
 

@@ -11,6 +11,7 @@ from tests.model.small_platform import GRAPH, scenario
 
 pytestmark = pytest.mark.usefixtures("engine")
 
+INTERACTIONS = platform.build_network(scenario()).names("topics").index("interactions")
 NOBODY_NEAR = 100.0  # seconds between requests that shall not meet
 
 
@@ -168,7 +169,9 @@ def test_a_worker_that_dies_between_applying_and_committing_leaves_events_applie
     post = posts_of_member(0)[0]
     applied_s = LIKED_S + 0.25 + 2 + 1 / 8 + 1 / 4
     crash_s = applied_s + 0.125  # half of the commit
-    record = run_platform(scenario(), [(0, "interactions.like", 3, post)], control=[(crash_s, "crash", 2, 0)])
+    record = run_platform(
+        scenario(), [(0, "interactions.like", 3, post)], control=[(crash_s, "crash", INTERACTIONS, 0)]
+    )
     assert marks(record) == [(applied_s, "interactions.applied", 0)]
     counts = topic(record, "interactions")
     assert (counts["redelivered"], counts["duplicates_skipped"], counts["duplicates_applied"]) == (1, 1, 0)
@@ -177,7 +180,7 @@ def test_a_worker_that_dies_between_applying_and_committing_leaves_events_applie
 
 def test_a_worker_that_dies_before_applying_is_replaced_after_the_session_timeout():
     post = posts_of_member(0)[0]
-    record = run_platform(scenario(), [(0, "interactions.like", 3, post)], control=[(3.0, "crash", 2, 0)])
+    record = run_platform(scenario(), [(0, "interactions.like", 3, post)], control=[(3.0, "crash", INTERACTIONS, 0)])
     assert marks(record) == [(3 + 8 + 0.25 + 2 + 1 / 8 + 1 / 4, "interactions.applied", 0)]
     assert topic(record, "interactions")["duplicates_skipped"] == 0
 
