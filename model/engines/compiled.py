@@ -100,6 +100,9 @@ class Compiled:
 
     def _began(self, now_s: float) -> None:
         self.memory.sim["now"] = now_s
+        for name in ("stations", "topics"):
+            self.memory.table(name)["since_s"] = now_s
+        self.memory.table("stations")["window_s"] = now_s
         if self.observer is not None:
             self.memory.set("observed", 1)
             self.memory.grow()

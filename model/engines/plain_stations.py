@@ -46,7 +46,7 @@ class Queueing:
         self.line: deque[Visit] = deque()
         self.heap: list[tuple[int, int, Visit]] = []
         self.numbers = count()
-        self.counts = StationCounts()
+        self.counts = StationCounts(since_s=self.env.now, window_s=self.env.now)
 
     def enter(self, task: Task, work_s: float) -> None:
         """Begin service, or wait for it. Raises `Rejected` when the waiting room is full."""
@@ -144,7 +144,7 @@ class Sharing:
         self.heap: list[tuple[float, int, Visit]] = []  # by the virtual time at which the work is done
         self.numbers = count()
         self.virtual_s, self.epoch = 0.0, 0
-        self.counts = StationCounts()
+        self.counts = StationCounts(since_s=self.env.now, window_s=self.env.now)
 
     def _rate(self) -> float:
         return min(1.0, self.servers / len(self.here))

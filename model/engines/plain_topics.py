@@ -91,7 +91,7 @@ class Topic:
         self.partitions = [Partition(self, p, p % consumers) for p in range(self.row["partitions"])]
         self.members = [Member(m) for m in range(consumers)]
         self.lag = self.busy = self.batches = 0
-        self.counts = TopicCounts()
+        self.counts = TopicCounts(since_s=self.env.now)
 
     # ---- the producer's side
     def publish(self, task: Task, key: float | None, weight: float) -> None:

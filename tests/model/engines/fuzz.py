@@ -212,6 +212,7 @@ class Case:
     until_s: float
     halfway_s: float
     by_advancing: bool
+    start_s: float
 
 
 def case(seed: int) -> Case:
@@ -238,6 +239,7 @@ def case(seed: int) -> Case:
         until_s=until_s,
         halfway_s=float(draw.whole(1, int(until_s))),
         by_advancing=draw.chance(0.3),
+        start_s=float(r.choice([0.0, 0.0, 1000.0])),
     )
 
 
@@ -301,17 +303,17 @@ def advance_to(env: Clock, limit_s: float, by_advancing: bool) -> None:
 
 def run(given: Case, engine: type[Plain] | type[Compiled], seed: int = 5) -> tuple[list[Recording], list[Any]]:
     """Recordings halfway and at the end, and what the observer was told."""
-    env = CompiledClock() if engine is Compiled else Clock()
+    env = CompiledClock(given.start_s) if engine is Compiled else Clock(given.start_s)
     outside = Outside(given, env)
     observer = None if given.seed % 7 == 0 else outside
-    outside.engine = built = engine(lower(given.network, seed), env, given.warmup_s, observer)
+    outside.engine = built = engine(lower(given.network, seed), env, given.start_s + given.warmup_s, observer)
     half = REQUESTS // 2
     env.process(outside.shifts())
     for part in (slice(0, half), slice(half, None)):  # two schedules at once
         built.arrive(given.gaps[part], given.operation[part], given.attributes[part])
-    advance_to(env, given.halfway_s, given.by_advancing)
+    advance_to(env, given.start_s + given.halfway_s, given.by_advancing)
     recordings = [built.record()]
-    advance_to(env, given.until_s, given.by_advancing)
+    advance_to(env, given.start_s + given.until_s, given.by_advancing)
     return [*recordings, built.record()], outside.log
 
 
