@@ -143,7 +143,7 @@ def synthetic_graph(
 
     Counts follow a power law of density exponent `follower_exponent`, truncated at users − 1 and scaled so that users
     follow `mean_followees` others in the mean (the number of edges is exact). `celebrities` are explicit follower
-    counts of the users 0 … k−1, capped at users − 1 and part of that mean. Who follows whom is otherwise uniform, so
+    counts of the users 0 … k−1, capped at users − 1 and part of that mean; nobody else has as many as the largest of them. Who follows whom is otherwise uniform, so
     followee counts are not heavy-tailed (assumption). The same arguments give the same graph.
 
     Raises ValueError for arguments that no graph can satisfy.
@@ -161,12 +161,13 @@ def synthetic_graph(
     edges = round(users * mean_followees)
     famous = np.minimum(np.asarray(celebrities, dtype=np.int64), most)
     left, ordinary = edges - int(famous.sum()), users - len(famous)
-    if not 0 <= left <= ordinary * most:
+    largest = max(int(famous.max()) - 1, 0) if len(famous) else most
+    if not 0 <= left <= ordinary * largest:
         raise ValueError(
             f"celebrities with {famous.sum()} followers do not fit {edges} follows "
             f"({users} users × {mean_followees:g} mean_followees)"
         )
-    counts = np.concatenate((famous, _power_law_counts(rng, ordinary, left, most, follower_exponent)))
+    counts = np.concatenate((famous, _power_law_counts(rng, ordinary, left, largest, follower_exponent)))
     return FollowGraph._from_sorted_keys(users, _distinct_followers(rng, counts))
 
 
