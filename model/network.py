@@ -81,7 +81,11 @@ class Branch:
 
 @dataclass(frozen=True)
 class Scatter:
-    """`count` child tasks (a number or an attribute), or one for each event of the batch; with `join` wait until all ended."""
+    """`count` child tasks (a number or an attribute), or one for each event of the batch; with `join` wait until all ended.
+
+    A failed child has ended too; its parent goes on. Children of `each_event` act in the name of their record's request, at
+    least once: after a redelivery their marks are reached again, whatever the topic's `idempotent` says.
+    """
 
     steps: Steps
     count: int | str = 1

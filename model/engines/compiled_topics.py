@@ -84,6 +84,8 @@ def send(sim: Any, k: int, p: int) -> None:
     partition.sends += 1
     took_s = variate(sim, topic.acknowledgement, topic.stream, p, np.uint64(number), 0)
     wait_s = max(took_s, partition.sent_until_s - sim.now)
+    while sim.now + wait_s < partition.sent_until_s:
+        wait_s *= 1.0 + 2.0**-52
     partition.sent_until_s = sim.now + wait_s
     if wait_s <= 0.0:
         acknowledge(sim, k, p, first)

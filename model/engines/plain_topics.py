@@ -121,6 +121,8 @@ class Topic:
         partition.in_flight += len(batch)
         took_s = self.engine.sample(self.row["acknowledgement"], self.row["stream"], partition.index, number, 0)
         wait_s = max(took_s, partition.sent_until_s - self.env.now)
+        while self.env.now + wait_s < partition.sent_until_s:  # now + (then - now) may fall short of then by a rounding
+            wait_s *= 1.0 + 2.0**-52
         partition.sent_until_s = self.env.now + wait_s
         if wait_s <= 0:
             self._acknowledge(partition, batch)

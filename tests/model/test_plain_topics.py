@@ -93,6 +93,12 @@ def test_acknowledgements_of_a_partition_keep_their_order():
     assert spread != sorted(spread)  # partitions owe each other nothing
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_no_rounding_lets_an_acknowledgement_overtake(seed):
+    instants = answered(run(log(acknowledgement=uniform(1.0, 6.0)), puts(*[n / 37 for n in range(80)], key=1), seed=seed))
+    assert instants == sorted(instants)
+
+
 @pytest.mark.parametrize("partitions", [1, 2, 3, 8])
 def test_the_same_key_always_goes_to_the_same_partition(partitions):
     keys = keys_of_partitions(partitions)
