@@ -54,9 +54,9 @@ def _live_platform(scenario: Any, clock: Any, seed: int, graph: Any) -> Any:
 
 
 def _clock(start_s: float) -> Any:
-    from model.engines.clock import Clock
+    from model.engines.choose import make_environment
 
-    return Clock(start_s)
+    return make_environment(start_s=start_s)
 
 
 class Run:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import ClassVar, Literal
 
 import simpy
 
@@ -13,6 +14,8 @@ class Clock(simpy.Environment):
     `simpy.Environment.run` wants to own the loop. A load generator in virtual time has timers of its own between the
     model's events, so it needs to say "go on, but not beyond my next timer".
     """
+
+    engine_name: ClassVar[Literal["compiled", "plain"]] = "plain"
 
     def advance(self, limit_s: float) -> bool:
         """Process the model's next event if it lies at or before `limit_s`.

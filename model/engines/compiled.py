@@ -30,6 +30,8 @@ _LIVE_ROWS = 1024  # attributes of submitted requests are kept in pieces of this
 class CompiledClock(Clock):
     """A clock whose traffic is compiled. It carries one engine, which attaches itself."""
 
+    engine_name = "compiled"
+
     def __init__(self, initial_time: float = 0.0) -> None:
         super().__init__(initial_time)
         self._engine: Compiled | None = None

@@ -12,9 +12,9 @@ from collections.abc import Callable
 from typing import Any
 
 from model import platform
+from model.engines.choose import engine_for
 from model.engines.clock import Clock
 from model.engines.order import OK, OUTCOMES
-from model.engines.plain import Plain
 from model.live.asked import Asked, Outcome, Room
 from model.live.feed import LiveFeed
 from model.live.interactions import LiveInteractions
@@ -28,7 +28,7 @@ __all__ = ["LivePlatform", "Outcome"]
 
 
 class LivePlatform:
-    """Performs operations at the clock's present instant; times are seconds of that clock.
+    """Performs operations at the clock's present instant; times are seconds of that clock, which says the engine too.
 
     `graph` defaults to the scenario's population. Raises `ValueError` for a scenario that declares a network of its own:
     there is no platform to talk to.
@@ -44,7 +44,7 @@ class LivePlatform:
         network = platform.build_network(scenario)
         self._numbers = {name: number for number, name in enumerate(network.names("operations"))}
         self._columns = {name: column for column, name in enumerate(network.attributes)}
-        self.engine = Plain(lower(network, seed), env, observer=self)
+        self.engine = engine_for(env.engine_name, lower(network, seed), env, observer=self)
         self._milestones = self.engine.tables.milestones
         self._asked: dict[int, Asked] = {}
         posts = LivePosts(self.graph.users, scenario.population.initial_posts_per_user)
