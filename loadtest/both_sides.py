@@ -155,6 +155,7 @@ class Reference:
             "POLL_MAX": topic.poll_max,
             "POLL_WAIT_S": topic.poll_wait_s,
             "PRODUCER_LINGER_S": topic.linger_s,
+            "UPLOAD_PART_BYTES": self.scenario.uploads.part_bytes,
         }
         return {f"FLASHCROWD_{name}": str(value) for name, value in values.items()}
 

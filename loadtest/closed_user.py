@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from random import Random
 
-from loadtest import feed, graph, interactions
+from loadtest import feed, graph, interactions, uploads
 from loadtest.platform_user import PlatformUser
 from loadtest.settings import LoadSettings
 
@@ -57,6 +57,7 @@ class ClosedUser(PlatformUser):
         self.page = feed.Page()
         self.plan: list[Action] = []
         self.comments = 0
+        self.uploads = 0
 
     def next_request(self) -> None:
         """Do the next thing of this session, or begin another one."""
@@ -72,6 +73,11 @@ class ClosedUser(PlatformUser):
                 graph.follow(
                     self, graph.someone_else(self.platform_user, action.which, self.settings.users_in_platform)
                 )
+            case "uploads.begin":
+                self.uploads += 1
+                uploads.upload(self, f"{self.key_prefix()}-{self.uploads}", action.which)
+            case "uploads.view":
+                uploads.view(self, action.which)
             case "graph.unfollow":
                 self._unfollow(action)
             case _:

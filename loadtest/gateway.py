@@ -40,7 +40,11 @@ class Live(Protocol):
 
 @dataclass(frozen=True)
 class Route:
-    """One operation over HTTP. `{id}` in the path becomes the argument `id_name`; `query` and `body` name further ones."""
+    """One operation over HTTP. `{id}` in the path becomes the argument `id_name`; `query` and `body` name further ones.
+
+    Of the body's fields `numbers` are whole numbers, the others text. Of a `sized` body only the length counts: argument
+    `bytes`.
+    """
 
     operation: str
     method: str
@@ -49,6 +53,8 @@ class Route:
     id_name: str = ""
     query: tuple[str, ...] = ()
     body: tuple[str, ...] = ()
+    numbers: tuple[str, ...] = ()
+    sized: bool = False
 
 
 ROUTES = (
@@ -58,11 +64,20 @@ ROUTES = (
     Route("interactions.like", "PUT", "/v1/posts/{id}/like", 202, "post"),
     Route("interactions.unlike", "DELETE", "/v1/posts/{id}/like", 202, "post"),
     Route("interactions.comment", "POST", "/v1/posts/{id}/comments", 202, "post", body=("text",)),
+    Route(
+        "uploads.begin", "POST", "/v1/uploads", 201,
+        body=("title", "content", "media_type", "size_bytes"), numbers=("size_bytes",),
+    ),
+    Route("uploads.part", "PUT", "/media/uploads/{id}", 200, "upload", query=("partNumber",), sized=True),
+    Route("uploads.complete", "POST", "/media/uploads/{id}", 200, "upload"),
+    Route("uploads.status", "GET", "/v1/uploads/{id}", 200, "upload"),
+    Route("uploads.view", "GET", "/v1/media/{id}", 200, "media"),
     Route("graph.follow", "PUT", "/v1/users/{id}/follow", 204, "followee"),
     Route("graph.unfollow", "DELETE", "/v1/users/{id}/follow", 204, "followee"),
 )
 OPERATIONS = frozenset(route.operation for route in ROUTES)
 STATUS_OF_OUTCOME = {"rejected": 503, "timed_out": 504, "not_found": 404, "invalid": 422}
+NEED_A_KEY = ("interactions.comment", "uploads.begin")
 FEED_LIMIT_DEFAULT, FEED_LIMIT_MAX = 20, 100
 
 
@@ -129,8 +144,9 @@ def _body_of(route: Route, body: Any) -> dict[str, Any]:
     arguments = {}
     for name in route.body:
         value = body.get(name)
-        if not isinstance(value, str):
-            raise Refusal(422, f"{route.operation}: {name!r} must be text")
+        if not isinstance(value, int if name in route.numbers else str) or isinstance(value, bool):
+            wanted = "a whole number" if name in route.numbers else "text"
+            raise Refusal(422, f"{route.operation}: {name!r} must be {wanted}")
         arguments[name] = value
     return arguments
 
@@ -166,10 +182,16 @@ def parse(method: str, target: str, body: Any, headers: Mapping[str, Any] | None
     if identifier is not None:
         arguments[route.id_name] = identifier
     if route.query:
-        arguments.update(_query_of(query))
+        if route.operation == "feed.open":
+            arguments.update(_query_of(query))
+        else:
+            given = dict(parse_qsl(query))
+            arguments.update({name: given.get(name) for name in route.query})
+    if route.sized:
+        arguments["bytes"] = len(body or b"")
     if route.body:
         arguments.update(_body_of(route, body))
-    if route.operation == "interactions.comment":
+    if route.operation in NEED_A_KEY:
         arguments["key"] = _header(headers, "Idempotency-Key")
         if not arguments["key"]:
             raise Refusal(400, "header Idempotency-Key is missing")

@@ -12,7 +12,7 @@ from typing import Any
 import gevent
 from gevent.pool import Pool
 
-from loadtest import feed, graph, interactions, plugin, private_names
+from loadtest import feed, graph, interactions, plugin, private_names, uploads
 from loadtest.closed_user import MEAN_POST_BYTES
 from loadtest.platform_user import PlatformUser
 
@@ -74,6 +74,10 @@ class ArrivalsUser(PlatformUser):
                 interactions.comment(self, post, key=f"{self.key_prefix()}-{number}", **asked)
             case "interactions.read":
                 interactions.read(self, post, **asked)
+            case "uploads.begin":
+                uploads.upload(self, f"{self.key_prefix()}-{number}", which, **asked)
+            case "uploads.view":
+                uploads.view(self, which, **asked)
             case "graph.follow":
                 graph.follow(self, other, **asked)
             case _:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import gevent
@@ -31,6 +31,7 @@ class PlatformUser(FastHttpUser):
             self.client: Any = LeanSession(self.host or "", environment.events.request, self, self.network_timeout)
         self.settings = plugin.load()
         self.platform_user = -1
+        self.media_url = ""  # of the edge; known once an upload is ready
 
     def on_start(self) -> None:
         """Choose who this user is."""
@@ -55,8 +56,14 @@ class PlatformUser(FastHttpUser):
         headers: Mapping[str, str] | None = None,
         actor: int | None = None,
         intended_s: float | None = None,
+        data: bytes | None = None,
+        whole: bool = False,
+        complaint: Callable[[Any], str | None] | None = None,
     ) -> Any:
         """Perform one request and report it under the operation's name; returns its JSON body, or None.
+
+        `data` is a body that is not JSON. With `whole` the response itself is returned. `complaint` may find a failure in
+        an answer whose status is fine.
 
         `actor` is the platform's user who asks, in place of this user's own. `intended_s`, an instant of
         `time.perf_counter`, is when the request was meant to be sent; its latency counts from there.
@@ -73,14 +80,36 @@ class PlatformUser(FastHttpUser):
                 path,
                 name=operation,
                 json=json,
+                data=data,
                 headers={"X-User-Id": str(actor), **(headers or {})},
                 context=context,
                 catch_response=True,
             ) as response:
                 if intended_s is not None:
                     response.request_meta["response_time"] += (sent_s - intended_s) * 1000
-                return response.json() if 200 <= response.status_code < 300 and response.status_code != 204 else None
+                fine = 200 <= response.status_code < 300
+                if fine and complaint is not None and (reason := complaint(response)):
+                    response.failure(reason)
+                if whole:
+                    return response
+                return response.json() if fine and response.status_code != 204 else None
         except gevent.GreenletExit:
             if not plugin.run.virtual:  # on the model the gateway notes it, for every client
                 recorder.unfinished(operation, actor, sent_s, context.get("intended_s"))
             raise
+
+    def probe(self, milestone: str, began_epoch_s: float, began_s: float, failed: str | None = None) -> None:
+        """Report a milestone that this user saw reached just now, beside the requests; or that it was not, and why.
+
+        The instants are of `time.time` and `time.perf_counter` when it began.
+        """
+        self.environment.events.request.fire(
+            request_type="PROBE",
+            name=milestone,
+            response_time=(time.perf_counter() - began_s) * 1000,
+            response_length=0,
+            response=None,
+            context={"user": self.platform_user},
+            exception=RuntimeError(failed) if failed else None,
+            start_time=began_epoch_s,
+        )

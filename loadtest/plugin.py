@@ -258,7 +258,7 @@ def _write(**_others: Any) -> None:
     path = Path(options.raw)
     run.recorder.write(path)
     if hasattr(run.live, "results"):
-        milestones = recording.milestones_of(run.live.results(), run.virtual_start_s)
+        milestones = recording.milestones_of(run.live.results(), run.virtual_start_s, run.live.began_s)
         milestones.to_csv(path.with_suffix(".milestones.csv"), index=False)
     path.with_suffix(".json").write_text(json.dumps(summary(), indent=2) + "\n")
     print(f"flashcrowd: {len(run.recorder.rows)} rows written to {path}", file=sys.stderr)

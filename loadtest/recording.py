@@ -7,7 +7,9 @@ written once, at the end or on Ctrl-C.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -119,10 +121,11 @@ def read(path: Path) -> pd.DataFrame:
 MILESTONE_COLUMNS = ("name", "started_s", "reached_s", "weight")
 
 
-def milestones_of(results: Any, start_s: float) -> pd.DataFrame:
+def milestones_of(results: Any, start_s: float, began_s: Mapping[tuple[str, int], float] = MappingProxyType({})) -> pd.DataFrame:
     """The milestones of a model's run, `model.results.Results`; instants count from `start_s` of its clock.
 
     Columns `MILESTONE_COLUMNS`; the weight counts followers (`feed.delivered`) or events (`interactions.applied`).
+    `began_s` has (milestone, request) -> the instant from which it counts, where that is not one of the request's own.
     """
     import pandas as pd
 
@@ -130,7 +133,13 @@ def milestones_of(results: Any, start_s: float) -> pd.DataFrame:
     frames = []
     for number, name in enumerate(record.tables.milestones):
         took_s, weights = results.milestone_samples(name)
-        reached_s = record.marks["time_s"][record.marks["milestone"] == number][-len(took_s) :] - start_s
-        columns = (name, reached_s - took_s, reached_s, weights)
+        marks = record.marks[record.marks["milestone"] == number]
+        marks = marks[len(marks) - len(took_s) :]
+        reached_s = marks["time_s"] - start_s
+        started_s = reached_s - took_s
+        for place, request in enumerate(marks["request"].tolist() if began_s else ()):
+            if (name, request) in began_s:
+                started_s[place] = began_s[name, request] - start_s
+        columns = (name, started_s, reached_s, weights)
         frames.append(pd.DataFrame(dict(zip(MILESTONE_COLUMNS, columns, strict=True)), index=range(len(took_s))))
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(MILESTONE_COLUMNS))

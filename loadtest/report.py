@@ -95,7 +95,7 @@ def _figure(sides: dict[str, Side], window: Window, rows: list[dict[str, Any]]) 
     for axis, row in zip(axes, rows, strict=False):
         name, drawn = row["name"], False
         for side, run in sides.items():
-            take = run.operation_samples if row["kind"] == "operation" else run.milestone_samples
+            take = run.operation_samples if row["kind"] != "milestone" else run.milestone_samples
             samples = take(name, window)
             if not samples.n or samples.values_s.max() <= 0:
                 continue

@@ -29,6 +29,11 @@ class LoadSettings:
     follows_per_feed_open: float
     comments_per_like: float
     unlikes_per_like: float
+    uploads_per_feed_open: float = 0.0
+    views_per_feed_open: float = 0.0
+    upload_least_bytes: int = 1_000_000
+    upload_most_bytes: int = 3_000_000
+    part_loss_ratio: float = 0.0
     arrivals_per_s: float = 0.0
     arrivals_in_flight: int = 1000
 
@@ -49,6 +54,8 @@ class LoadSettings:
             "interactions.unlike": self.likes_per_feed_open * self.unlikes_per_like,
             "interactions.comment": self.likes_per_feed_open * self.comments_per_like,
             "interactions.read": self.reads_per_feed_open,
+            "uploads.begin": self.uploads_per_feed_open,
+            "uploads.view": self.views_per_feed_open,
             "graph.follow": follows / 2,
             "graph.unfollow": follows / 2,
         }
@@ -62,6 +69,8 @@ OPTIONS: tuple[tuple[str, type, str], ...] = (
     ("likes_per_feed_open", float, "likes per feed opened"),
     ("reads_per_feed_open", float, "posts read in full per feed opened"),
     ("follows_per_feed_open", float, "follows and unfollows per feed opened"),
+    ("uploads_per_feed_open", float, "photos or videos uploaded per feed opened"),
+    ("views_per_feed_open", float, "photos or videos looked at per feed opened"),
     ("comments_per_like", float, "comments per like"),
     ("unlikes_per_like", float, "likes taken back per like"),
     (
@@ -91,6 +100,11 @@ def from_scenario(scenario: Scenario, options: Namespace | None = None, users: i
         "follows_per_feed_open": load.follows_per_feed_open,
         "comments_per_like": load.comments_per_like,
         "unlikes_per_like": load.unlikes_per_like,
+        "uploads_per_feed_open": load.uploads_per_feed_open,
+        "views_per_feed_open": load.views_per_feed_open,
+        "upload_least_bytes": scenario.uploads.least_bytes,
+        "upload_most_bytes": scenario.uploads.most_bytes,
+        "part_loss_ratio": scenario.uploads.part_loss_ratio,
     }
     for name, _, _ in OPTIONS:
         given = getattr(options, name, None)

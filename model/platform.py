@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from model import feed, interactions
+from model import feed, interactions, uploads
 from model.network import Delay, Network, Operation, Respond, Serve, Station
 from model.part import Floats, Ids, Part
 from model.population import FollowGraph, read_edge_list, synthetic_graph
@@ -19,18 +19,23 @@ OPERATIONS = (
     "interactions.unlike",
     "interactions.comment",
     "interactions.read",
+    "uploads.begin",
+    "uploads.part",
+    "uploads.complete",
+    "uploads.status",
+    "uploads.view",
     "graph.follow",
     "graph.unfollow",
 )
-MILESTONES = (feed.DELIVERED, interactions.APPLIED)
-STATIONS = ("api", "database")  # the other stations of a scenario are consumer groups
+MILESTONES = (feed.DELIVERED, interactions.APPLIED, uploads.READY)
+STATIONS = ("api", "database", "object_store", "edge")  # the other stations of a scenario are consumer groups
 
 
 def build_network(scenario: Scenario) -> Network:
     """The scenario's own network, or the platform with all its rooms."""
     if scenario.declared is not None:
         return scenario.declared.network
-    parts = (feed.declare(scenario), interactions.declare(scenario), _ground(scenario))
+    parts = (feed.declare(scenario), interactions.declare(scenario), uploads.declare(scenario), _ground(scenario))
     stations = tuple(
         Station(name, settings.servers, settings.discipline, settings.queue_limit)
         for name, settings in scenario.stations.items()
@@ -40,6 +45,7 @@ def build_network(scenario: Scenario) -> Network:
         operations=tuple(operation for part in parts for operation in part.operations),
         stations=stations,
         topics=tuple(topic for part in parts for topic in part.topics),
+        caches=tuple(cache for part in parts for cache in part.caches),
         attributes=tuple(attribute for part in parts for attribute in part.attributes),
         milestones=tuple(milestone for part in parts for milestone in part.milestones),
     )
@@ -75,6 +81,7 @@ def arrival_rates(scenario: Scenario) -> dict[str, float]:
     load = scenario.load
     opens = load.feed_opens_per_s * factor
     likes = opens * load.likes_per_feed_open
+    begun = opens * load.uploads_per_feed_open
     return {
         "feed.publish": opens * load.publishes_per_feed_open,
         "feed.open": opens,
@@ -82,6 +89,11 @@ def arrival_rates(scenario: Scenario) -> dict[str, float]:
         "interactions.unlike": likes * load.unlikes_per_like,
         "interactions.comment": likes * load.comments_per_like,
         "interactions.read": opens * load.reads_per_feed_open,
+        "uploads.begin": begun,
+        "uploads.part": begun * uploads.parts_per_upload(scenario),
+        "uploads.complete": begun,
+        "uploads.status": begun,  # one that finds it ready
+        "uploads.view": opens * load.views_per_feed_open,
         "graph.follow": opens * load.follows_per_feed_open / 2,
         "graph.unfollow": opens * load.follows_per_feed_open / 2,
     }
@@ -94,8 +106,12 @@ def request_attributes(
     posts_per_author = max(1, scenario.population.initial_posts_per_user)
     if operation == "feed.open":
         return feed.open_attributes(scenario, graph, users, posts_per_author)
-    if operation == "feed.publish":
+    if operation in ("feed.publish", "uploads.complete"):  # both publish a post
         return feed.publish_attributes(scenario, graph, users)
+    if operation == "uploads.part":
+        return uploads.part_attributes(scenario, uniforms)
+    if operation == "uploads.view":
+        return uploads.view_attributes(scenario, uniforms)
     if operation.startswith("interactions."):
         return {"post": interactions.popular_posts(scenario, graph.users * posts_per_author, uniforms)}
     return {}

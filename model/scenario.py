@@ -52,6 +52,8 @@ class Load:
     likes_per_feed_open: float
     reads_per_feed_open: float
     follows_per_feed_open: float
+    uploads_per_feed_open: float
+    views_per_feed_open: float
     comments_per_like: float
     unlikes_per_like: float
     post_popularity_exponent: float
@@ -66,6 +68,21 @@ class Feed:
     threshold: int
     page_size: int
     fanout_batch_followers: int
+
+
+@dataclass(frozen=True)
+class Uploads:
+    """Sizes of uploaded files, in parts of `part_bytes`; a part is lost on its way with `part_loss_ratio`, and sent again.
+
+    `edge_ttl_s`: how long the edge keeps a file; `viewed_files`: how many files are looked at, by their popularity.
+    """
+
+    least_bytes: int
+    most_bytes: int
+    part_bytes: int
+    part_loss_ratio: float
+    edge_ttl_s: float
+    viewed_files: int
 
 
 @dataclass(frozen=True)
@@ -146,6 +163,7 @@ class Scenario:
     population: Population
     load: Load
     feed: Feed
+    uploads: Uploads
     stations: Mapping[str, StationSettings]
     topics: Mapping[str, TopicSettings]
     service_times: Mapping[str, Distribution]

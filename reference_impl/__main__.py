@@ -72,6 +72,8 @@ def _show(current: State, as_json: bool) -> None:
     print(f"metrics    {current.api_url}/metrics")
     print(f"database   {current.database_url}")
     print(f"Kafka      {current.kafka_bootstrap}")
+    print(f"S3         {current.settings['s3_url']}")
+    print(f"media      {current.settings['edge_url']}")
     print(f"state      {state.path(Path(current.state_dir))}")
     print(f"processes  {', '.join(f'{child.name} ({child.pid})' for child in current.processes)}")
 
@@ -162,6 +164,8 @@ def _run(arguments: argparse.Namespace, settings: Settings) -> int:
 
     if not (settings.database_url and settings.kafka_bootstrap):
         raise SettingsError("run needs FLASHCROWD_DATABASE_URL and FLASHCROWD_KAFKA_BOOTSTRAP")
+    if arguments.role in (processes.API, processes.RECONCILER) and not settings.s3_url:
+        raise SettingsError(f"run {arguments.role} needs FLASHCROWD_S3_URL")
     roles.run(arguments.role, arguments.name or arguments.role, arguments.metrics_port, settings)
     return 0
 

@@ -26,12 +26,17 @@ from reference_impl import graph
 from reference_impl.database import open_pool
 from reference_impl.feed import api as feed
 from reference_impl.interactions import api as interactions
+from reference_impl.milestones import MilestoneFile
 from reference_impl.settings import Settings
 from reference_impl.topics import LogProducer
+from reference_impl.uploads import api as uploads
+from reference_impl.uploads.store import ObjectStore
 from reference_impl.web import UNAVAILABLE, Handler, Platform, error_response, json_response, operation
 
 HEALTH_TIMEOUT_S = 2.0
 SHUTDOWN_S = 3
+REQUIRED = ("database", "kafka")
+"""Without any other dependency most of the platform goes on."""
 
 OPERATIONS: tuple[tuple[str, str, str, Handler], ...] = (
     ("feed.publish", "POST", "/v1/posts", feed.publish),
@@ -42,17 +47,33 @@ OPERATIONS: tuple[tuple[str, str, str, Handler], ...] = (
     ("interactions.unlike", "DELETE", "/v1/posts/{id}/like", interactions.unlike),
     ("interactions.comment", "POST", "/v1/posts/{id}/comments", interactions.comment),
     ("interactions.read", "GET", "/v1/posts/{id}", interactions.read),
+    ("uploads.begin", "POST", "/v1/uploads", uploads.begin),
+    ("uploads.status", "GET", "/v1/uploads/{id}", uploads.status),
+    ("uploads.view", "GET", "/v1/media/{id}", uploads.view),
 )
 """Operation, method, path, handler. The operation's name is the route's, and the model's, and the load test's."""
 
+STORE_OPERATIONS: tuple[tuple[str, str, str], ...] = (
+    ("uploads.part", "PUT", "/media/uploads/{id}"),
+    ("uploads.complete", "POST", "/media/uploads/{id}"),
+)
+"""What clients ask of the object store, by presigned URLs; the path begins with the bucket's name."""
+
 
 async def healthz(request: Request) -> Response:
-    """200, or 503 with the state of each dependency."""
+    """The state of each dependency; 503 if one is missing without which nothing works."""
     platform: Platform = request.app.state.platform
 
     async def database() -> str:
         try:
             await asyncio.wait_for(platform.pool.fetchval("SELECT 1"), HEALTH_TIMEOUT_S)
+        except UNAVAILABLE as error:
+            return repr(error)
+        return "ok"
+
+    async def store() -> str:
+        try:
+            await asyncio.wait_for(platform.store.check(), HEALTH_TIMEOUT_S)
         except UNAVAILABLE as error:
             return repr(error)
         return "ok"
@@ -64,11 +85,12 @@ async def healthz(request: Request) -> Response:
             return repr(error)
         return "ok"
 
-    states = dict(zip(("database", "kafka"), await asyncio.gather(database(), kafka()), strict=True))
-    healthy = all(state == "ok" for state in states.values())
-    return json_response(
-        {"status": "ok" if healthy else "unavailable", "dependencies": states}, 200 if healthy else 503
-    )
+    names = ("database", "kafka", "store")
+    states = dict(zip(names, await asyncio.gather(database(), kafka(), store()), strict=True))
+    if all(states[name] == "ok" for name in REQUIRED):
+        whole = all(state == "ok" for state in states.values())
+        return json_response({"status": "ok" if whole else "degraded", "dependencies": states})
+    return json_response({"status": "unavailable", "dependencies": states}, 503)
 
 
 async def metrics(_request: Request) -> Response:
@@ -94,18 +116,21 @@ def create_app(settings: Settings) -> Starlette:
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         pool = await open_pool(settings, settings.pool_size, "api")
         producer = LogProducer(settings)
-        app.state.platform = Platform(settings, pool, producer)
+        milestones = MilestoneFile(settings.state_dir, "api")
+        app.state.platform = Platform(settings, pool, producer, ObjectStore(settings), milestones)
         try:
             yield
         finally:
+            milestones.close()
             await producer.close()
             await pool.close()
 
     routes = [
         Route(path, operation(name, handler), methods=[method], name=name) for name, method, path, handler in OPERATIONS
     ]
+    events = Route("/v1/store-events", operation("uploads.notified", uploads.notified), methods=["POST"])
     return Starlette(
-        routes=[*routes, Route("/healthz", healthz), Route("/metrics", metrics)],
+        routes=[*routes, events, Route("/healthz", healthz), Route("/metrics", metrics)],
         lifespan=lifespan,
         exception_handlers={HTTPException: _http_error, Exception: _internal_error},
     )

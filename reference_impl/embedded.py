@@ -22,8 +22,9 @@ from pathlib import Path
 from reference_impl.processes import Child, StartFailed, start, wait_for_port
 
 POSTGRES, KAFKA, REDIS = "postgres", "kafka", "redis"
-STOP_SIGNALS: Mapping[str, int] = {POSTGRES: signal.SIGINT}
-"""PostgreSQL's fast shutdown; its SIGTERM would wait for every client to leave."""
+STOP_SIGNALS: Mapping[str, int] = {POSTGRES: signal.SIGINT, "store": signal.SIGKILL}
+"""PostgreSQL's fast shutdown; its SIGTERM would wait for every client to leave. SeaweedFS takes 15 s to leave its own cluster,
+for data that are deleted then anyway."""
 UNPRIVILEGED_ACCOUNTS = ("nobody", "daemon")
 
 

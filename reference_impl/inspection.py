@@ -32,6 +32,9 @@ COUNTERS = (
     "flashcrowd_posts_dispatched_total",
     "flashcrowd_posts_swept_total",
     "flashcrowd_feed_rows_total",
+    "flashcrowd_uploads_begun_total",
+    "flashcrowd_uploads_repaired_total",
+    "flashcrowd_uploads_abandoned_total",
 )
 
 
@@ -122,5 +125,7 @@ def report(current: State) -> dict[str, Any]:
         "counters": _counters(current),
         "rows": asyncio.run(_row_counts(current.database_url)),
         # URLs may have passwords in them.
-        "settings": {key: value for key, value in current.settings.items() if not key.endswith("_url")},
+        "settings": {
+            key: value for key, value in current.settings.items() if not key.endswith(("_url", "_key", "_secret"))
+        },
     }

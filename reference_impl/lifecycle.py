@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import os
+import secrets
 import shutil
 import sys
 import time
@@ -12,8 +13,9 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
-from reference_impl import embedded, processes, state
+from reference_impl import embedded, embedded_store, processes, state
 from reference_impl.processes import Child, StartFailed
 from reference_impl.settings import Settings
 from reference_impl.state import State, StateError
@@ -40,6 +42,8 @@ class Scale:
         return [
             (processes.API, processes.API),
             (processes.DISPATCHER, processes.DISPATCHER),
+            (processes.RECONCILER, processes.RECONCILER),
+            (processes.EDGE, processes.EDGE),
             *((f"{role}_{number}", role) for role, count in many for number in range(1, count + 1)),
         ]
 
@@ -88,12 +92,14 @@ def _start_all(settings: Settings, scale: Scale, cpus: Sequence[int], progress: 
     state_dir = Path(settings.state_dir)
     current = State("", "", "", str(state_dir), "", list(cpus), 0.0, {}, [])
     try:
+        settings = _choose_addresses(settings)
+        current.api_url = f"http://{settings.api_host}:{settings.api_port}"
         settings = _start_servers(settings, current, progress)
         _prepare_servers(settings, progress)
-        settings = dataclasses.replace(settings, api_port=settings.api_port or processes.free_port())
-        current.api_url = f"http://{settings.api_host}:{settings.api_port}"
         current.settings = dataclasses.asdict(settings)
         for name, role in scale.names():
+            if role == processes.EDGE and not settings.edge_port:
+                continue  # somebody else's
             current.processes.append(_start_role(name, role, settings))
             state.write(current)
         _wait_until_ready(current, progress)
@@ -105,13 +111,40 @@ def _start_all(settings: Settings, scale: Scale, cpus: Sequence[int], progress: 
     return current
 
 
+def _choose_addresses(settings: Settings) -> Settings:
+    """What has to be known before anything starts: the store is told where its notifications go, and by what token."""
+    values: dict[str, Any] = {"api_port": settings.api_port or processes.free_port()}
+    if not settings.edge_url:
+        values["edge_port"] = settings.edge_port or processes.free_port()
+        values["edge_url"] = f"http://{settings.api_host}:{values['edge_port']}"
+    if not settings.store_events_secret:
+        values["store_events_secret"] = secrets.token_urlsafe(24)
+    if not settings.s3_url:
+        values |= {"s3_access_key": secrets.token_hex(10), "s3_secret_key": secrets.token_urlsafe(30)}
+    return dataclasses.replace(settings, **values)
+
+
 def _start_servers(settings: Settings, current: State, progress: Progress) -> Settings:
     """Start the embedded servers that no URL replaces; note each in the state file at once."""
     state_dir = Path(settings.state_dir)
-    if not (settings.database_url and settings.kafka_bootstrap and settings.redis_url):
+    if not (settings.database_url and settings.kafka_bootstrap and settings.redis_url and settings.s3_url):
         current.scratch_dir = str(embedded.make_scratch_directory())
         state.write(current)
     scratch = Path(current.scratch_dir)
+    store, master_port = None, 0
+    if not settings.s3_url:  # first, since it takes the longest; the others start meanwhile
+        progress("starting the object store")
+        store, url, master_port = embedded_store.start_store(
+            scratch,
+            state_dir,
+            settings.s3_port or processes.free_port(),
+            (settings.s3_access_key, settings.s3_secret_key),
+            settings.s3_bucket,
+            (f"{current.api_url}/v1/store-events", settings.store_events_secret),
+        )
+        current.processes.append(store)
+        settings = dataclasses.replace(settings, s3_url=url)
+        state.write(current)
     if not settings.database_url:
         progress("starting PostgreSQL")
         child, url = embedded.start_postgres(scratch, state_dir, settings.database_port or processes.free_port())
@@ -132,6 +165,9 @@ def _start_servers(settings: Settings, current: State, progress: Progress) -> Se
         current.processes.append(child)
         settings = dataclasses.replace(settings, redis_url=url)
     state.write(current)
+    if store:
+        progress("waiting for the object store")
+        embedded_store.wait_for_store(settings.s3_url, master_port, settings.s3_bucket, store)
     return settings
 
 
@@ -140,6 +176,7 @@ def _prepare_servers(settings: Settings, progress: Progress) -> None:
     from confluent_kafka import KafkaException
 
     from reference_impl import database, topics
+    from reference_impl.uploads.store import ObjectStore, StoreUnavailable
 
     progress("migrating the database")
     deadline = time.monotonic() + READY_WITHIN_S / 2
@@ -160,13 +197,19 @@ def _prepare_servers(settings: Settings, progress: Progress) -> None:
         raise StartFailed(f"Kafka at {settings.kafka_bootstrap}: {error.args[0].str()}") from None
     for topic in created:
         asyncio.run(database.next_generation(settings.database_url, topic))
+    try:
+        ObjectStore(settings).create_bucket()
+    except StoreUnavailable as error:
+        raise StartFailed(f"the object store at {settings.s3_url} refuses: {error}") from None
 
 
 def _start_role(name: str, role: str, settings: Settings) -> Child:
     """Start one process of ours; its settings go by the environment."""
     state_dir = Path(settings.state_dir)
-    port = 0 if role == processes.API else processes.free_port()
-    url = f"http://127.0.0.1:{port}/metrics" if port else f"http://{settings.api_host}:{settings.api_port}/metrics"
+    ports = {processes.API: settings.api_port, processes.EDGE: settings.edge_port}
+    host = settings.api_host if role in ports else "127.0.0.1"
+    port = ports.get(role) or processes.free_port()
+    url = f"http://{host}:{port}/metrics"
     source = str(Path(__file__).resolve().parent.parent)
     search_path = os.pathsep.join(filter(None, (source, os.environ.get("PYTHONPATH"))))
     return processes.start(

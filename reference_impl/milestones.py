@@ -19,6 +19,7 @@ from prometheus_client import Histogram
 
 FEED_DELIVERED = "feed.delivered"
 INTERACTIONS_APPLIED = "interactions.applied"
+UPLOADS_READY = "uploads.ready"
 HEADER = "name,started_at,reached_at,weight\n"
 
 BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)

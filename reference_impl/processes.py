@@ -19,7 +19,8 @@ import msgspec
 import psutil
 
 API, DISPATCHER, FANOUT_WORKER, INTERACTION_WORKER = "api", "fanout_dispatcher", "fanout_worker", "interaction_worker"
-ROLES = (API, DISPATCHER, FANOUT_WORKER, INTERACTION_WORKER)
+RECONCILER, EDGE = "upload_reconciler", "edge"
+ROLES = (API, DISPATCHER, FANOUT_WORKER, INTERACTION_WORKER, RECONCILER, EDGE)
 """What a process of ours can be; servers have roles of their own."""
 
 _started: list[subprocess.Popen[bytes]] = []

@@ -14,7 +14,7 @@ from prometheus_client import start_http_server
 
 from reference_impl import logs
 from reference_impl.database import open_pool
-from reference_impl.processes import API, DISPATCHER, FANOUT_WORKER, INTERACTION_WORKER
+from reference_impl.processes import API, DISPATCHER, EDGE, FANOUT_WORKER, INTERACTION_WORKER, RECONCILER
 from reference_impl.settings import Settings
 from reference_impl.topics import FANOUT, INTERACTIONS, POSTS, LogConsumer, LogProducer, work
 
@@ -30,9 +30,12 @@ def run(role: str, name: str, metrics_port: int, settings: Settings) -> None:
 
         serve(settings)
         return
+    if role == EDGE:
+        _serve_edge(metrics_port, settings)
+        return
     if metrics_port:
         start_http_server(metrics_port, addr="127.0.0.1")
-    workers = {DISPATCHER: _dispatch, FANOUT_WORKER: _fan_out, INTERACTION_WORKER: _interact}
+    workers = {DISPATCHER: _dispatch, FANOUT_WORKER: _fan_out, INTERACTION_WORKER: _interact, RECONCILER: _reconcile}
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(workers[role](name, settings))
     log.info("stopped")
@@ -86,3 +89,35 @@ async def _interact(name: str, settings: Settings) -> None:
         milestones = MilestoneFile(settings.state_dir, name)
         await work(consumer, InteractionWorker(pool, milestones, generation or 0).handle, stop)
         milestones.close()
+
+
+async def _reconcile(name: str, settings: Settings) -> None:
+    from reference_impl.milestones import MilestoneFile
+    from reference_impl.topics import worker_ready
+    from reference_impl.uploads.reconciler import Reconciler
+    from reference_impl.uploads.settle import Settler
+    from reference_impl.uploads.store import ObjectStore
+
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    pool = await open_pool(settings, settings.worker_pool_size, name)
+    producer, milestones, store = LogProducer(settings), MilestoneFile(settings.state_dir, name), ObjectStore(settings)
+    worker_ready.set(1)
+    try:
+        await Reconciler(settings, pool, store, Settler(pool, store, producer, milestones)).run(stop)
+    finally:
+        await producer.close()
+        await pool.close()
+        milestones.close()
+
+
+def _serve_edge(port: int, settings: Settings) -> None:
+    import uvicorn
+
+    from reference_impl.uploads.edge import create_edge
+
+    uvicorn.run(
+        create_edge(settings), host=settings.api_host, port=port, access_log=False, log_config=None,
+        timeout_graceful_shutdown=2, server_header=False,
+    )  # fmt: skip

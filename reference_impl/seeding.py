@@ -20,7 +20,7 @@ from reference_impl.database import SCHEMA, from_microseconds
 from reference_impl.graph import FollowGraph, Ids, hash_password
 from reference_impl.settings import Settings
 
-TABLES = ("users", "followers", "posts", "feed", "likes", "like_counts", "comments")
+TABLES = ("users", "followers", "posts", "feed", "likes", "like_counts", "comments", "post_media")
 ROUND_US, USER_US = 60_000_000, 1_000
 # PostgreSQL counts binary timestamps from 2000-01-01, 10,957 days after the epoch.
 POSTGRES_EPOCH_US = 10_957 * 86_400 * 1_000_000

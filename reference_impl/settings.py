@@ -40,6 +40,17 @@ class Settings:
     """``host:port`` of a Kafka broker; empty: start an embedded one."""
     redis_url: str = ""
     """Redis or Valkey; empty: start an embedded Valkey."""
+    s3_url: str = ""
+    """Endpoint of an S3 object store; empty: start an embedded SeaweedFS."""
+    s3_region: str = "us-east-1"
+    s3_bucket: str = "media"
+    s3_access_key: str = ""
+    """Empty, with a URL: boto3's own ways to find keys. The embedded store gets keys drawn at random."""
+    s3_secret_key: str = ""
+    store_events_secret: str = ""
+    """Token of the store's notifications to ``POST /v1/store-events``; empty: ``up`` draws one."""
+    edge_url: str = ""
+    """Of the edge through which media are viewed, say a CDN's; empty: start an embedded one."""
     api_host: str = "127.0.0.1"
     api_port: int = 0
     """0: a free port."""
@@ -49,6 +60,10 @@ class Settings:
     """Of the embedded broker; 0: a free port."""
     redis_port: int = 0
     """Of the embedded Valkey; 0: a free port."""
+    s3_port: int = 0
+    """Of the embedded SeaweedFS; 0: a free port."""
+    edge_port: int = 0
+    """Of the embedded edge; 0: a free port."""
     feed_strategy: str = "hybrid"
     feed_threshold: int = 10_000
     """A followee with more followers than this is not precomputed: the posts are pulled when a feed is opened."""
@@ -77,6 +92,18 @@ class Settings:
     """A post that is not dispatched after this long is dispatched from its row."""
     follow_backfill_posts: int = 20
     """Posts of a new followee that are put in the follower's precomputed feed."""
+    upload_part_bytes: int = 8 * 2**20
+    """Of every part of an upload but the last; larger where a file would have more than 100. S3 takes 5 MiB or more."""
+    upload_url_expires_s: float = 3600.0
+    """How long the presigned URLs of an upload are good."""
+    upload_reconcile_after_s: float = 10.0
+    """A pending upload is looked at again after this long: its notification may be lost."""
+    upload_abandoned_after_s: float = 86_400.0
+    """An upload that is not complete after this long is refused, and its parts deleted."""
+    edge_cache_bytes: int = 64 * 2**20
+    """Of media in the embedded edge's memory."""
+    edge_ttl_s: float = 3600.0
+    """How long the embedded edge believes that a media file is still to be seen."""
     initial_posts_per_user: int = 3
     """Rounds of posts that ``seed`` writes."""
     feed_seed_rows: int = 100

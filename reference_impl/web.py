@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import asyncpg
 import msgspec
@@ -16,6 +16,10 @@ from starlette.responses import Response
 
 from reference_impl.settings import Settings
 from reference_impl.topics import DeliveryFailed, LogProducer
+
+if TYPE_CHECKING:
+    from reference_impl.milestones import MilestoneFile
+    from reference_impl.uploads.store import ObjectStore
 
 BIGINT_MAX = 2**63 - 1
 MAX_TEXT = 10_000
@@ -47,6 +51,8 @@ class Platform:
     settings: Settings
     pool: asyncpg.Pool
     producer: LogProducer
+    store: ObjectStore
+    milestones: MilestoneFile
 
 
 Handler = Callable[[Request, Platform], Awaitable[Response]]

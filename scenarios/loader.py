@@ -19,7 +19,7 @@ from scenarios.fields import Path, Place, ScenarioError, hint, text
 from scenarios.objectives import Names, read_events, read_faults, read_slo
 
 _EVERYWHERE = ("question", "run", "slo", "faults")
-_PLATFORM = ("population", "load", "feed", "stations", "topics", "service_times", "costs", "events")
+_PLATFORM = ("population", "load", "feed", "uploads", "stations", "topics", "service_times", "costs", "events")
 Read = TypeVar("Read")
 
 
@@ -102,6 +102,7 @@ def _platform(document: Document) -> Scenario:
         population=population,
         load=_section(document, "load", sections.read_load),
         feed=_section(document, "feed", sections.read_feed),
+        uploads=_section(document, "uploads", sections.read_uploads),
         stations=stations,
         topics=topics,
         service_times=_section(document, "service_times", sections.read_service_times, defaults["service_times"]),
@@ -127,6 +128,7 @@ def _declared(document: Document) -> Scenario:
         population=sections.read_population(unused, defaults["population"]),
         load=sections.read_load(Place({}), defaults["load"]),
         feed=sections.read_feed(Place({}), defaults["feed"]),
+        uploads=sections.read_uploads(Place({}), defaults["uploads"]),
         stations={},
         topics={},
         service_times={},

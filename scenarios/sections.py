@@ -16,7 +16,9 @@ from model.scenario import (
     Run,
     StationSettings,
     TopicSettings,
+    Uploads,
 )
+from model.uploads import LEAST_BYTES, MOST_BYTES
 from scenarios.documents import Document
 from scenarios.durations import duration
 from scenarios.fields import (
@@ -63,6 +65,8 @@ _LOAD: Spec = {
     "likes_per_feed_open": Field(number()),
     "reads_per_feed_open": Field(number()),
     "follows_per_feed_open": Field(number()),
+    "uploads_per_feed_open": Field(number()),
+    "views_per_feed_open": Field(number()),
     "comments_per_like": Field(number()),
     "unlikes_per_like": Field(number()),
     "post_popularity_exponent": Field(number(0, 10)),
@@ -73,6 +77,14 @@ _FEED: Spec = {
     "threshold": Field(whole(0)),
     "page_size": Field(whole(1, 100)),
     "fanout_batch_followers": Field(whole(1)),
+}
+_UPLOADS: Spec = {
+    "least_bytes": Field(number(above=True)),
+    "most_bytes": Field(number(above=True)),
+    "part_bytes": Field(number(above=True)),
+    "part_loss_ratio": Field(number(0, 0.9)),
+    "edge_ttl_s": Field(number(above=True)),
+    "viewed_files": Field(whole(1, 100_000_000)),
 }
 _STATION: Spec = {
     "servers": Field(whole(1, 1_000_000)),
@@ -139,6 +151,20 @@ def read_load(place: Place, value: Any) -> Load:
 def read_feed(place: Place, value: Any) -> Feed:
     """`[feed]`."""
     return Feed(**read_fields(place, value, _FEED))
+
+
+def read_uploads(place: Place, value: Any) -> Uploads:
+    """`[uploads]`."""
+    read = read_fields(place, value, _UPLOADS)
+    for key in ("least_bytes", "most_bytes", "part_bytes"):
+        read[key] = round(read[key])  # written in MiB it may have been a fraction
+        least = 1 if key == "part_bytes" else LEAST_BYTES
+        if not least <= read[key] <= MOST_BYTES:
+            raise place.at(key).error(f"is {read[key]} bytes", f"write {least} to {MOST_BYTES} bytes")
+    uploads = Uploads(**read)
+    if uploads.least_bytes > uploads.most_bytes:
+        raise place.at("least_bytes").error("is more than most_bytes", "give the smaller size first")
+    return uploads
 
 
 def read_stations(place: Place, value: Any, known: Mapping[str, Any]) -> dict[str, StationSettings]:

@@ -10,12 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from loadtest.figures import MILESTONES
 from loadtest.gateway import ROUTES
+from model import uploads
 from model.platform import OPERATIONS, build_network
 from model.population import initial_posts
 from model.population import read_edge_list as read_for_model
 from reference_impl import app, milestones, seeding, topics
 from reference_impl.graph import read_edge_list as read_for_reference
+from reference_impl.uploads import rules
 from scenarios.loader import load_scenario
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -38,21 +41,41 @@ def test_operations_have_one_vocabulary():
     assert len(set(OPERATIONS)) == len(OPERATIONS)
     assert all(ROOM_VERB.fullmatch(operation) for operation in OPERATIONS)
     assert {operation.name for operation in build_network(load_scenario("baseline")).operations} == set(OPERATIONS)
-    assert {operation for operation, *_ in app.OPERATIONS} == set(OPERATIONS)
+    assert {operation for operation, *_ in (*app.OPERATIONS, *app.STORE_OPERATIONS)} == set(OPERATIONS)
     assert {route.operation for route in ROUTES} == set(OPERATIONS)
     assert {operation for operation, _ in calls_of_ask()} == set(OPERATIONS)
 
 
 def test_milestones_topics_and_workers_have_one_vocabulary():
     network = build_network(load_scenario("baseline"))
-    assert set(network.milestone_names()) == {milestones.FEED_DELIVERED, milestones.INTERACTIONS_APPLIED}
+    assert set(network.milestone_names()) == {
+        milestones.FEED_DELIVERED,
+        milestones.INTERACTIONS_APPLIED,
+        milestones.UPLOADS_READY,
+    }
+    assert set(MILESTONES) == set(network.milestone_names())
     assert {topic.name: topic.workers for topic in network.topics} == topics.GROUPS
 
 
 def test_routes_are_the_same_at_the_model_and_at_the_reference():
-    reference = {(operation, method, path) for operation, method, path, _ in app.OPERATIONS}
+    reference = {(operation, method, path) for operation, method, path, _ in app.OPERATIONS} | set(app.STORE_OPERATIONS)
     assert {(route.operation, route.method, route.path) for route in ROUTES} == reference
     assert set(calls_of_ask()) == {(operation, method) for operation, method, _ in reference}
+
+
+def test_uploads_have_the_same_limits():
+    assert (uploads.LEAST_BYTES, uploads.MOST_BYTES) == (rules.LEAST_BYTES, rules.MOST_BYTES)
+    assert uploads.MEDIA_TYPES == rules.MEDIA_TYPES
+
+
+@given(st.integers(1, 10**9), st.integers(1, 10**8))
+def test_uploads_have_the_same_parts(size_bytes, each_bytes):
+    size_bytes = min(size_bytes, 200 * each_bytes)
+    lengths = rules.part_lengths(size_bytes, each_bytes)
+    assert uploads.part_lengths(size_bytes, each_bytes) == lengths
+    assert sum(lengths) == size_bytes
+    assert set(lengths[:-1]) <= {each_bytes}
+    assert 0 < lengths[-1] <= each_bytes
 
 
 @given(st.integers(1, 50), st.integers(0, 5), st.floats(1e9, 2e9))

@@ -19,6 +19,7 @@ from model.live.asked import Asked, Outcome, Room
 from model.live.feed import LiveFeed
 from model.live.interactions import LiveInteractions
 from model.live.posts import LivePosts
+from model.live.uploads import LiveUploads
 from model.population import FollowGraph
 from model.results import Results
 from model.scenario import Scenario
@@ -49,7 +50,11 @@ class LivePlatform:
         self._asked: dict[int, Asked] = {}
         posts = LivePosts(self.graph.users, scenario.population.initial_posts_per_user)
         feed = LiveFeed(scenario, self.graph, posts)
-        self._rooms: dict[str, Room] = {"feed": feed, "graph": feed, "interactions": LiveInteractions(posts)}
+        uploads = LiveUploads(scenario, posts, feed.fan_out)
+        self._rooms: dict[str, Room] = {
+            "feed": feed, "graph": feed, "interactions": LiveInteractions(posts), "uploads": uploads,
+        }  # fmt: skip
+        self.began_s = uploads.began_s
 
     @property
     def users(self) -> int:
@@ -91,4 +96,6 @@ class LivePlatform:
     def marked(self, milestone: int, request: int, ordinal: int, weight: float) -> None:
         """The engine tells: what a request set going has become visible."""
         asked = self._asked[request]
-        self._room(asked).marked(self._milestones[milestone], asked, ordinal, float(self.env.now))
+        name = self._milestones[milestone]
+        # The milestone's room, not the request's: an upload reaches followers as any post does.
+        self._rooms[name.partition(".")[0]].marked(name, asked, ordinal, float(self.env.now))

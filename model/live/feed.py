@@ -46,11 +46,15 @@ class LiveFeed:
             case "feed.open":
                 return self._open_attributes(asked.user, self._limit(asked))
             case "feed.publish":
-                followers = self._pushed_followers(asked.user)
-                batches = -(-len(followers) // self.settings.fanout_batch_followers)
-                asked.kept = {"followers": followers, "batches": batches}
-                return {"batches": float(batches), "batch_followers": len(followers) / max(1, batches)}
+                return self.fan_out(asked)
         return {}
+
+    def fan_out(self, asked: Asked) -> dict[str, float]:
+        """How the followers of a post by this user are cut into batches; kept for the marks of `feed.delivered`."""
+        followers = self._pushed_followers(asked.user)
+        batches = -(-len(followers) // self.settings.fanout_batch_followers)
+        asked.kept = {"followers": followers, "batches": batches}
+        return {"batches": float(batches), "batch_followers": len(followers) / max(1, batches)}
 
     def _limit(self, asked: Asked) -> int:
         return int(asked.arguments.get("limit") or self.settings.page_size)

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import time
-
 import msgspec
-import structlog
 from starlette.requests import Request
 from starlette.responses import Response
 
-from reference_impl.database import microseconds
-from reference_impl.feed.records import PublishedPost, encode
 from reference_impl.feed.strategies import START, STRATEGIES, Cursor, page
-from reference_impl.topics import POSTS, DeliveryFailed
+from reference_impl.published import announce
 from reference_impl.web import ApiError, Platform, caller, clean_text, json_response, read_body
 
-log = structlog.get_logger()
 LIMIT_DEFAULT, LIMIT_MAX = 20, 100
 
 
@@ -35,11 +29,7 @@ RETURNING id, created_at"""
 
 
 async def publish(request: Request, platform: Platform) -> Response:
-    """Store a post and hand it to fan-out; 201 once the log has it.
-
-    If the log does not acknowledge it the answer is 201 all the same: the row is an outbox, and the dispatcher finds
-    it there (``published_at`` is null). Nothing that was accepted is lost; it is only delivered later.
-    """
+    """Store a post and hand it to fan-out; 201 once the log has it, and also if it has not: see ``announce``."""
     author = caller(request)
     body = await read_body(request, new_post)
     title = clean_text(body.title, "title")
@@ -48,11 +38,7 @@ async def publish(request: Request, platform: Platform) -> Response:
     if row is None:
         raise ApiError(404, f"there is no user {author}")
     post_id, created_at = row
-    record = PublishedPost(post_id, author, microseconds(created_at), time.time())
-    try:
-        await platform.producer.produce(POSTS, str(post_id), encode(record))
-    except DeliveryFailed as error:
-        log.warning("publish.outbox", post=post_id, error=str(error))
+    await announce(platform.producer, post_id, author, created_at)
     return json_response({"id": post_id, "created_at": created_at.timestamp()}, 201)
 
 

@@ -13,8 +13,9 @@ from confluent_kafka import Message
 from prometheus_client import Counter
 
 from reference_impl.database import from_microseconds, microseconds
-from reference_impl.feed.records import FollowerBatch, PublishedPost, decode_batch, decode_post, encode
+from reference_impl.feed.records import FollowerBatch, decode_batch, encode
 from reference_impl.milestones import FEED_DELIVERED, MilestoneFile
+from reference_impl.published import PublishedPost, decode_post
 from reference_impl.settings import Settings
 from reference_impl.topics import FANOUT, LogProducer
 

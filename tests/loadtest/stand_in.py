@@ -87,9 +87,12 @@ def install() -> None:
         follows_per_feed_open=0.2,
         comments_per_like=0.1,
         unlikes_per_like=0.1,
+        uploads_per_feed_open=0.0,
+        views_per_feed_open=0.0,
     )
     population = SimpleNamespace(users=50, initial_posts_per_user=3)
-    scenario = SimpleNamespace(load=load, population=population, feed=SimpleNamespace(page_size=10))
+    uploads = SimpleNamespace(least_bytes=1_000_000, most_bytes=3_000_000, part_loss_ratio=0.0)
+    scenario = SimpleNamespace(load=load, population=population, feed=SimpleNamespace(page_size=10), uploads=uploads)
     servers, mean_s = int(os.environ.get("FC_SERVERS", "4")), float(os.environ.get("FC_MEAN_S", "0.01"))
     plugin.run.load_scenario = lambda options: scenario
     plugin.run.live_platform = lambda _scenario, clock, seed, graph: StandIn(

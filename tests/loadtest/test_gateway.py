@@ -14,6 +14,11 @@ CONTRACT = {
     ("interactions.unlike", "DELETE", "/v1/posts/{id}/like", 202),
     ("interactions.comment", "POST", "/v1/posts/{id}/comments", 202),
     ("interactions.read", "GET", "/v1/posts/{id}", 200),
+    ("uploads.begin", "POST", "/v1/uploads", 201),
+    ("uploads.part", "PUT", "/media/uploads/{id}", 200),
+    ("uploads.complete", "POST", "/media/uploads/{id}", 200),
+    ("uploads.status", "GET", "/v1/uploads/{id}", 200),
+    ("uploads.view", "GET", "/v1/media/{id}", 200),
 }
 
 

@@ -1,0 +1,159 @@
+"""Uploads: begun at the API, sent to the object store part by part, published when the store says that the object is whole.
+
+| operation | who serves it |
+|---|---|
+| `uploads.begin` | the API: a row, a multipart upload in the store, presigned URLs |
+| `uploads.part` | the store; the client's link carries the bytes |
+| `uploads.complete` | the store puts the parts together and answers. Its notification then makes the API look at the object: size, first
+  bytes, set the upload to success (`uploads.ready`) and publish the post, which fans out like any other |
+| `uploads.status` | the API |
+| `uploads.view` | the edge; what it has not got it fetches from the store, having asked the API where that is |
+
+The requests of one upload do not know each other here: with arrivals by rate, `uploads.ready` counts from the completion's
+arrival. In the load test, whose users do one upload after the other, it counts from the upload's beginning, as on the reference.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from model.network import Cache, Delay, Lookup, Mark, Milestone, Operation, Publish, Respond, Serve, Steps
+from model.part import Floats, Part
+from model.scenario import Scenario
+
+READY = Milestone("uploads.ready")
+ATTRIBUTES = ("media", "media_bytes")
+EDGE_CACHE = "edge"
+LEAST_BYTES, MOST_BYTES = 1_000_000, 2_000_000_000  # source: the platform's design, 1 MB to 2 GB
+MEDIA_TYPES = (
+    "image/gif", "image/heic", "image/jpeg", "image/png", "image/webp", "video/mp4", "video/quicktime", "video/webm",
+)  # fmt: skip
+_MIB = 2**20
+
+
+def declare(scenario: Scenario) -> Part:
+    """The five operations, and the edge's cache."""
+    return Part(
+        operations=(_begin(scenario), _part(scenario), _complete(scenario), _status(scenario), _view(scenario)),
+        milestones=(READY,),
+        attributes=ATTRIBUTES,
+        caches=(Cache(EDGE_CACHE, scenario.uploads.edge_ttl_s),),
+    )
+
+
+def part_lengths(size_bytes: int, each_bytes: int) -> list[int]:
+    """The length of each part of a file in order, all but the last `each_bytes`."""
+    whole, rest = divmod(size_bytes, each_bytes)
+    return [each_bytes] * whole + ([rest] if rest else [])
+
+
+def _database(scenario: Scenario, name: str) -> Steps:
+    times = scenario.service_times
+    return (Delay(times["network_database"]), Serve("database", times[name]))
+
+
+def _store(scenario: Scenario, name: str, per_byte: bool = False) -> Steps:
+    """A request to the store by one of ours; its service time grows with `media_bytes` if the bytes go through it."""
+    times = scenario.service_times
+    per = {"media_bytes": scenario.costs_s["object_store_mib"] / _MIB} if per_byte else {}
+    return (Delay(times["network_store"]), Serve("object_store", times[name], per=per))
+
+
+def _link(scenario: Scenario) -> Delay:
+    """The client's link carries the request's bytes: no queue of ours, each client has its own."""
+    per = {"media_bytes": scenario.costs_s["client_link_mib"] / _MIB}
+    return Delay(scenario.service_times["network_client"], per=per)
+
+
+def _begin(scenario: Scenario) -> Operation:
+    times = scenario.service_times
+    return Operation(
+        "uploads.begin",
+        (
+            Delay(times["network_client"]),
+            Serve("api", times["api_upload_begin"]),
+            *_database(scenario, "database_read_post"),
+            *_store(scenario, "object_store_request"),
+            *_database(scenario, "database_insert_post"),
+            Respond(),
+        ),
+    )
+
+
+def _part(scenario: Scenario) -> Operation:
+    per = {"media_bytes": scenario.costs_s["object_store_mib"] / _MIB}
+    store = Serve("object_store", scenario.service_times["object_store_request"], per=per)
+    return Operation("uploads.part", (_link(scenario), store, Respond()))
+
+
+def _complete(scenario: Scenario) -> Operation:
+    times = scenario.service_times
+    return Operation(
+        "uploads.complete",
+        (
+            Delay(times["network_client"]),
+            Serve("object_store", times["object_store_complete"]),
+            Respond(),
+            Delay(times["object_store_notification"]),
+            Serve("api", times["api_upload_notified"]),
+            *_database(scenario, "database_read_post"),
+            *_store(scenario, "object_store_request"),  # its size
+            *_store(scenario, "object_store_request"),  # its first bytes
+            *_database(scenario, "database_insert_post"),
+            Mark(READY.name),
+            Publish("posts"),
+        ),
+    )
+
+
+def _status(scenario: Scenario) -> Operation:
+    times = scenario.service_times
+    steps = (Delay(times["network_client"]), Serve("api", times["api_read"]), *_database(scenario, "database_read_post"))
+    return Operation("uploads.status", (*steps, Respond()))
+
+
+def _view(scenario: Scenario) -> Operation:
+    times, costs = scenario.service_times, scenario.costs_s
+    fetch = (
+        Delay(times["network_client"]),
+        Serve("api", times["api_read"]),
+        *_database(scenario, "database_read_post"),
+        *_store(scenario, "object_store_request", per_byte=True),
+    )
+    return Operation(
+        "uploads.view",
+        (
+            _link(scenario),
+            Serve("edge", times["edge_view"], per={"media_bytes": costs["edge_mib"] / _MIB}),
+            Lookup(EDGE_CACHE, "media", miss=fetch),
+            Respond(),
+        ),
+    )
+
+
+def sizes_bytes(scenario: Scenario, uniforms: Floats) -> Floats:
+    """A file's size for each uniform: evenly from the scenario's least to its most, whole bytes."""
+    least, most = scenario.uploads.least_bytes, scenario.uploads.most_bytes
+    return np.asarray(least + np.floor(uniforms * (most - least + 1)), dtype=float)
+
+
+def parts_per_upload(scenario: Scenario) -> float:
+    """How many parts are sent for an upload on average, those that are sent again included."""
+    sizes = sizes_bytes(scenario, (np.arange(1000) + 0.5) / 1000)
+    parts = np.ceil(sizes / scenario.uploads.part_bytes)
+    return float(np.mean(parts)) / (1 - scenario.uploads.part_loss_ratio)
+
+
+def part_attributes(scenario: Scenario, uniforms: Floats) -> dict[str, Floats]:
+    """How long a part is: a file's size in equal shares, by its number of parts."""
+    sizes = sizes_bytes(scenario, uniforms)
+    return {"media_bytes": sizes / np.ceil(sizes / scenario.uploads.part_bytes)}
+
+
+def view_attributes(scenario: Scenario, uniforms: Floats) -> dict[str, Floats]:
+    """Which file is looked at, and how long it is: Zipf by rank, as posts are read; sizes are scattered over the ranks."""
+    weights = np.arange(1, scenario.uploads.viewed_files + 1, dtype=float) ** -scenario.load.post_popularity_exponent
+    cumulative = np.cumsum(weights)
+    media = np.minimum(np.searchsorted(cumulative, uniforms * cumulative[-1]), len(weights) - 1).astype(float)
+    scattered = (media * 0.618_033_988_749_894_9) % 1.0  # the golden ratio: evenly, whatever the ranks
+    return {"media": media, "media_bytes": sizes_bytes(scenario, scattered)}
