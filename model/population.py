@@ -143,8 +143,9 @@ def synthetic_graph(
 
     Counts follow a power law of density exponent `follower_exponent`, truncated at users − 1 and scaled so that users
     follow `mean_followees` others in the mean (the number of edges is exact). `celebrities` are explicit follower
-    counts of the users 0 … k−1, capped at users − 1 and part of that mean; nobody else has as many as the largest of them. Who follows whom is otherwise uniform, so
-    followee counts are not heavy-tailed (assumption). The same arguments give the same graph.
+    counts of the users 0 … k−1, capped at users − 1 and part of that mean; nobody else has as many as the largest of
+    them. Who follows whom is otherwise uniform, so followee counts are not heavy-tailed (assumption). The same arguments
+    give the same graph.
 
     Raises ValueError for arguments that no graph can satisfy.
     """
