@@ -55,7 +55,7 @@ def file_key(path: Path, salt: str = "") -> str:
 class UploadClient:
     """Uploads to the platform at `api_url`; `headers` say who we are. Safe to use from one thread at a time.
 
-    `parallel` parts at once, `attempts` for each part; times in seconds.
+    `parallel` parts at once, `attempts` for each part; times in seconds. `transport` replaces httpx' own.
     """
 
     def __init__(
@@ -66,13 +66,14 @@ class UploadClient:
         parallel: int = 4,
         attempts: int = 6,
         timeout_s: float = 60.0,
+        transport: httpx.BaseTransport | None = None,
     ) -> None:
         self._api_url = api_url.rstrip("/")
         self._headers = dict(headers)
         self._parallel = parallel
         self._attempts = attempts
         limits = httpx.Limits(max_connections=parallel + 1)
-        self._client = httpx.Client(timeout=timeout_s, limits=limits)
+        self._client = httpx.Client(timeout=timeout_s, limits=limits, transport=transport)
         self._stop = threading.Event()
 
     def __enter__(self) -> UploadClient:

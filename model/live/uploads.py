@@ -25,6 +25,7 @@ class Upload:
     lengths: list[int]
     begun_s: float
     received: dict[int, int] = field(default_factory=dict)
+    completed: bool = False
     post: int | None = None
 
     @property
@@ -77,7 +78,8 @@ class LiveUploads:
                 return {"media": float(media), "media_bytes": float(upload.size_bytes if upload else 0)}
             case "uploads.complete":
                 upload = self.uploads.get(int(asked.arguments["upload"]))
-                if upload is not None and upload.whole and upload.post is None:
+                if upload is not None and upload.whole and not upload.completed:  # only the first completion publishes
+                    upload.completed = True
                     asked.kept["upload"] = upload
                     publishing = Asked(asked.operation, upload.owner, {}, None)
                     attributes = self.fan_out(publishing)
@@ -127,7 +129,7 @@ class LiveUploads:
     def marked(self, milestone: str, asked: Asked, ordinal: int, now_s: float) -> None:
         """The object was found good: its post is published."""
         upload = asked.kept.get("upload")
-        if upload is not None and upload.post is None:
+        if upload is not None:
             post = self.posts.publish(upload.owner, now_s, upload.title, upload.content)
             asked.kept["post"] = post
             upload.post = -post.minus_id

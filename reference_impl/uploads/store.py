@@ -41,7 +41,8 @@ def object_key(media_id: int) -> str:
 def media_id_of(key: str) -> int | None:
     """The opposite of :func:`object_key`; None if it is no key of ours."""
     text = key.removeprefix(PREFIX)
-    return int(text) if key != text and text.isascii() and text.isdigit() and len(text) < 19 else None
+    media_id = int(text) if text.isascii() and text.isdigit() and len(text) < 19 else -1
+    return media_id if object_key(media_id) == key else None
 
 
 class ObjectStore:

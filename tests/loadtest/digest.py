@@ -14,7 +14,7 @@ raw: dict[str, list[tuple]] = {}
 
 @events.request.add_listener
 def note(request_type, name, response_time, response_length, exception=None, start_time=None, response=None, **_):
-    row = (start_time, response_time, response_length, exception is None, response.status_code)
+    row = (start_time, response_time, response_length, exception is None, getattr(response, "status_code", 0))  # a probe has no response
     raw.setdefault(name, []).append(row)
 
 

@@ -63,6 +63,12 @@ class StandIn:
             return {"id": self.posts[-1], "created_at": self.env.now}
         if operation == "feed.open":
             return feed_body(self.posts[-10:][::-1])
+        if operation == "uploads.begin":
+            parts = [{"number": n, "size_bytes": 1000, "url": f"/media/uploads/7?partNumber={n}"} for n in (1, 2)]
+            urls = {"parts": parts, "list_url": "/media/uploads/7", "complete_url": "/media/uploads/7"}
+            return {"id": 7, "status": "pending", **urls}
+        if operation == "uploads.status":
+            return {"status": "success", "reason": None, "view_url": "/v1/media/7"}
         return {}
 
 
@@ -76,7 +82,7 @@ def feed_body(posts: list[int]) -> dict[str, Any]:
 
 
 def install() -> None:
-    """Put the stand-in in the platform's place, as the environment's FC_SERVERS, FC_MEAN_S and FC_FROZEN say."""
+    """Put the stand-in in the platform's place, as the environment's FC_SERVERS, FC_MEAN_S, FC_FROZEN and FC_UPLOADS say."""
     from loadtest import plugin
 
     load = SimpleNamespace(
@@ -87,11 +93,11 @@ def install() -> None:
         follows_per_feed_open=0.2,
         comments_per_like=0.1,
         unlikes_per_like=0.1,
-        uploads_per_feed_open=0.0,
-        views_per_feed_open=0.0,
+        uploads_per_feed_open=float(os.environ.get("FC_UPLOADS", "0")),
+        views_per_feed_open=float(os.environ.get("FC_UPLOADS", "0")),
     )
     population = SimpleNamespace(users=50, initial_posts_per_user=3)
-    uploads = SimpleNamespace(least_bytes=1_000_000, most_bytes=3_000_000, part_loss_ratio=0.0)
+    uploads = SimpleNamespace(least_bytes=1_000_000, most_bytes=3_000_000, part_loss_ratio=0.2)
     scenario = SimpleNamespace(load=load, population=population, feed=SimpleNamespace(page_size=10), uploads=uploads)
     servers, mean_s = int(os.environ.get("FC_SERVERS", "4")), float(os.environ.get("FC_MEAN_S", "0.01"))
     plugin.run.load_scenario = lambda options: scenario

@@ -48,13 +48,16 @@ def test_a_run_that_cannot_go_on_ends_with_a_clear_error(run_locust, task, says)
 
 def test_our_users_ask_for_every_operation_of_the_contract_and_nothing_else(run_locust):
     for arguments in [("-u", "50", "-r", "50"), ("-u", "1", "--arrivals-per-s", "50")]:
-        run = run_locust("locustfile_platform.py", "--target", "model", "-t", "60s", *arguments)
+        run = run_locust("locustfile_platform.py", "--target", "model", "-t", "60s", *arguments, FC_UPLOADS="0.2")
         assert run.code == 0
         rows = recording.read(run.raw)
-        assert set(rows.operation) == gateway.OPERATIONS
+        assert set(rows.operation) == gateway.OPERATIONS | {"uploads.ready"}
         assert set(rows.outcome) <= {"ok", "unfinished"}
         counts = rows.operation.value_counts()
         assert counts["interactions.like"] / counts["feed.open"] == pytest.approx(1.75, rel=0.2)
+        # Two parts each; a fifth of the answers is lost, and only that part is sent again.
+        assert counts["uploads.part"] / counts["uploads.begin"] == pytest.approx(2 / 0.8, rel=0.2)
+        assert counts["uploads.complete"] == pytest.approx(counts["uploads.begin"], abs=3)
         assert rows.user.between(0, 49).all()
         assert rows.user.nunique() > 25
 

@@ -1,0 +1,47 @@
+"""Files to upload, and uploading them step by step as any client would."""
+
+import os
+import uuid
+
+import httpx
+
+from upload_client.transfer import Transfer
+
+MIB = 2**20
+MP4 = b"\x00\x00\x00\x18ftypmp42\x00\x00\x00\x00mp42isom"
+JPEG = b"\xff\xd8\xff\xe0\x00\x10JFIF\x00"
+
+
+def content(size_bytes, begins=MP4):
+    return begins + os.urandom(size_bytes - len(begins))
+
+
+def begin(stack, owner, size_bytes, media_type="video/mp4", key=None, code=201, **changes):
+    body = {"title": "a film", "content": "", "media_type": media_type, "size_bytes": size_bytes} | changes
+    headers = {"Idempotency-Key": key or uuid.uuid4().hex}
+    return stack.ask("POST", "/v1/uploads", owner, code, json=body, headers=headers)
+
+
+def put(part, data, **options):
+    return httpx.put(part.url, content=data[part.offset : part.offset + part.size_bytes], timeout=60, **options)
+
+
+def send_parts(answer, data, numbers=None):
+    """Send the parts (those of ``numbers``); the transfer knows them then."""
+    transfer = Transfer.of(answer)
+    for part in transfer.parts:
+        if numbers is None or part.number in numbers:
+            stored = put(part, data)
+            assert stored.status_code == 200, stored.text
+            transfer.etags[part.number] = stored.headers["etag"]
+    return transfer
+
+
+def complete(transfer):
+    answer = httpx.post(transfer.complete_url, content=transfer.completion(), timeout=60)
+    assert answer.status_code == 200, answer.text
+    return answer
+
+
+def status(stack, owner, upload):
+    return stack.ask("GET", f"/v1/uploads/{upload}", owner, 200)

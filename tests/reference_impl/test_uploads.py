@@ -1,0 +1,452 @@
+"""The room of photos and videos on a real object store: what is published, what is refused, and what can't be forged."""
+
+import json
+import re
+import time
+from concurrent.futures import ThreadPoolExecutor
+from xml.etree import ElementTree
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reference_impl.uploads import rules
+from reference_impl.uploads.events import created_media
+from reference_impl.uploads.store import ObjectStore, media_id_of, object_key
+from tests.reference_impl.media import JPEG, MIB, begin, complete, content, put, send_parts, status
+from tests.reference_impl.stack import eventually
+
+TWO_PARTS = 9 * MIB  # parts of 8 MiB
+
+
+@pytest.fixture(scope="module")
+def store(stack):
+    """The object store, with the platform's own keys."""
+    from reference_impl import state
+
+    return ObjectStore(state.read(stack.state_dir).to_settings())
+
+
+@pytest.fixture(scope="module")
+def film(stack):
+    """(id, post, bytes, transfer) of an upload by user 5 that is ready."""
+    data = content(TWO_PARTS)
+    begun = begin(stack, 5, len(data))
+    transfer = send_parts(begun, data)
+    complete(transfer)
+    done = ended(stack, 5, begun["id"])
+    assert done["status"] == "success", done
+    return begun["id"], done["post_id"], data, transfer
+
+
+def ended(stack, owner, upload):
+    """The upload's status once it is not pending any more."""
+    return eventually(lambda: (s := status(stack, owner, upload))["status"] != "pending" and s, what="the end")
+
+
+def events_url(stack):
+    return stack.state["api_url"] + "/v1/store-events"
+
+
+def notify(stack, body, token=None):
+    token = stack.state["settings"]["store_events_secret"] if token is None else token
+    return httpx.post(events_url(stack), content=body, headers={"Authorization": f"Bearer {token}"})
+
+
+def filer_event(media_id):
+    return json.dumps({"event_type": "create", "key": f"/buckets/media/uploads/{media_id}", "message": {}}).encode()
+
+
+# ---- what is meant to happen
+
+
+def test_an_upload_is_published_when_the_store_has_told_of_it(stack):
+    before = time.time()
+    data = content(TWO_PARTS)
+    begun = begin(stack, 4, len(data), title="my film")
+    assert [part["size_bytes"] for part in begun["parts"]] == [8 * MIB, MIB]
+    assert (begun["status"], begun["reason"]) == ("pending", None)
+    transfer = send_parts(begun, data)
+    stack.ask("GET", f"/v1/posts/{begun['post_id']}", None, 404)  # not published yet
+    stack.ask("GET", f"/v1/media/{begun['id']}", None, 404)
+    complete(transfer)
+    assert ended(stack, 4, begun["id"])["status"] == "success"
+    post = stack.ask("GET", f"/v1/posts/{begun['post_id']}", None, 200)
+    assert (post["author_id"], post["title"]) == (4, "my film")
+    followers = [row[0] for row in stack.sql("SELECT follower_id FROM followers WHERE followee_id = 4")]
+    eventually(lambda: all(begun["post_id"] in stack.feed(user) for user in followers))
+    assert len(followers) == 2
+    samples = [m for m in stack.milestones("uploads.ready") if m[0] >= before]
+    assert [(weight, started <= reached) for started, reached, weight in samples] == [(1, True)]
+
+
+def test_beginning_again_with_the_same_key_is_the_same_upload_with_new_urls(stack):
+    first = begin(stack, 6, TWO_PARTS, key="one key")
+    time.sleep(1.1)  # signatures know seconds
+    again = begin(stack, 6, TWO_PARTS, key="one key")
+    assert (again["id"], again["post_id"]) == (first["id"], first["post_id"])
+    assert again["parts"][0]["url"] != first["parts"][0]["url"]
+    assert begin(stack, 7, TWO_PARTS, key="one key")["id"] != first["id"]  # another user's
+    begin(stack, 6, TWO_PARTS + 1, key="one key", code=409)
+    begin(stack, 6, TWO_PARTS, media_type="video/webm", key="one key", code=409)
+
+
+def test_beginning_twice_at_once_is_one_upload(stack):
+    with ThreadPoolExecutor(8) as threads:
+        answers = list(threads.map(lambda _: begin(stack, 8, TWO_PARTS, key="at once"), range(8)))
+    assert len({answer["id"] for answer in answers}) == 1
+    assert stack.sql("SELECT count(*) FROM post_media WHERE owner_id = 8") == [(1,)]
+
+
+def test_beginning_again_after_the_end_says_how_it_ended(stack, film):
+    media, post, data, _ = film
+    key = stack.sql("SELECT idempotency_key FROM post_media WHERE id = $1", media)[0][0]
+    again = begin(stack, 5, len(data), key=key)
+    assert (again["status"], again["post_id"]) == ("success", post)
+    assert "parts" not in again
+
+
+def test_large_files_get_larger_parts(stack):
+    begun = begin(stack, 9, rules.MOST_BYTES)
+    lengths = [part["size_bytes"] for part in begun["parts"]]
+    assert len(lengths) <= rules.MOST_PARTS
+    assert sum(lengths) == rules.MOST_BYTES
+    assert lengths[0] % MIB == 0
+
+
+def test_the_stores_list_of_parts_is_what_a_client_resumes_from(stack):
+    data = content(TWO_PARTS)
+    begun = begin(stack, 9, len(data), key="resumed")
+    send_parts(begun, data, numbers={2})
+    again = begin(stack, 9, len(data), key="resumed")
+    listing = httpx.get(again["list_url"])
+    assert listing.status_code == 200
+    transfer = send_parts(again, data, numbers=set())
+    transfer.resume(listing.content)
+    assert [part.number for part in transfer.missing] == [1]
+    transfer.etags[1] = put(transfer.parts[0], data).headers["etag"]
+    complete(transfer)
+    assert ended(stack, 9, begun["id"])["status"] == "success"
+
+
+# ---- viewing
+
+
+def test_the_edge_shows_the_very_bytes(stack, film):
+    media, _, data, _ = film
+    url = status(stack, 5, media)["view_url"]
+    whole = httpx.get(url)
+    assert (whole.status_code, whole.content) == (200, data)
+    assert whole.headers["content-type"] == "video/mp4"
+    assert whole.headers["x-content-type-options"] == "nosniff"
+    assert httpx.get(url, headers={"If-None-Match": whole.headers["etag"]}).status_code == 304
+    head = httpx.head(url)
+    assert (head.headers["content-length"], head.content) == (str(len(data)), b"")
+
+
+@pytest.mark.parametrize(
+    ("text", "first", "last"),
+    [
+        ("bytes=0-0", 0, 0),
+        ("bytes=1048570-1048580", 1048570, 1048580),  # across two of the cache's blocks
+        ("bytes=9437180-", TWO_PARTS - 4, TWO_PARTS - 1),
+        ("bytes=-7", TWO_PARTS - 7, TWO_PARTS - 1),
+        ("bytes=100-999999999", 100, TWO_PARTS - 1),
+        ("bytes=-99999999", 0, TWO_PARTS - 1),
+    ],
+)
+def test_the_edge_answers_ranges(stack, film, text, first, last):
+    media, _, data, _ = film
+    answer = httpx.get(status(stack, 5, media)["view_url"], headers={"Range": text})
+    assert answer.status_code == 206
+    assert answer.headers["content-range"] == f"bytes {first}-{last}/{len(data)}"
+    assert answer.content == data[first : last + 1]
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        (f"bytes={TWO_PARTS}-", 416), ("bytes=-0", 416),
+        ("bytes=5-2", 200), ("bytes=0-1,5-6", 200), ("lines=1-2", 200), ("bytes=-", 200), ("bytes=a-b", 200),
+    ],
+)  # fmt: skip
+def test_the_edge_takes_strange_ranges_as_the_standard_says(stack, film, text, code):
+    answer = httpx.get(status(stack, 5, film[0])["view_url"], headers={"Range": text})
+    assert answer.status_code == code
+    if code == 416:
+        assert answer.headers["content-range"] == f"bytes */{TWO_PARTS}"
+
+
+def test_the_edge_fetches_a_block_once_though_many_ask_at_once(stack):
+    data = content(3 * MIB)
+    begun = begin(stack, 3, len(data))
+    complete(send_parts(begun, data))
+    url = ended(stack, 3, begun["id"])["view_url"]
+    edge = next(child for child in stack.state["processes"] if child["role"] == "edge")
+
+    def fetched():
+        found = re.search(r'edge_blocks_total{result="miss"} ([\d.]+)', httpx.get(edge["metrics_url"]).text)
+        return float(found.group(1)) if found else 0.0
+
+    before = fetched()
+    with ThreadPoolExecutor(10) as threads:
+        assert all(answer.content == data for answer in threads.map(lambda _: httpx.get(url), range(10)))
+    assert fetched() - before <= 2  # block 0 came with the question where the file is
+
+
+def test_the_edge_has_nothing_but_media_that_are_ready(stack):
+    edge = stack.state["settings"]["edge_url"]
+    pending = begin(stack, 3, TWO_PARTS)["id"]
+    for path in (pending, 10**15, "..%2f..%2fetc%2fpasswd", "1%00", "x", "-1", str(2**70)):
+        assert httpx.get(f"{edge}/v1/media/{path}").status_code == 404
+    assert httpx.get(f"{edge}/v1/posts/1").status_code == 404
+    assert httpx.post(f"{edge}/v1/media/1").status_code == 405
+
+
+# ---- what is refused at the door
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "message"),
+    [
+        ({"size_bytes": rules.LEAST_BYTES - 1}, 422, "1 MB"),
+        ({"size_bytes": rules.MOST_BYTES + 1}, 422, "2 GB"),
+        ({"size_bytes": -1}, 422, "1 MB"),
+        ({"size_bytes": 2**70}, 422, ""),
+        ({"size_bytes": "many"}, 422, "int"),
+        ({"media_type": "application/pdf"}, 422, "image/jpeg"),
+        ({"media_type": "video/mp4; charset=x"}, 422, "image/jpeg"),
+        ({"media_type": "../../etc/passwd"}, 422, "image/jpeg"),
+        ({"title": ""}, 422, "title"),
+        ({"title": "a\x00b"}, 422, "NUL"),
+    ],
+)
+def test_begin_refuses_what_may_not_be_uploaded(stack, changes, code, message):
+    size_bytes = changes.pop("size_bytes", TWO_PARTS)
+    assert message in begin(stack, 1, size_bytes, code=code, **changes)["error"]
+
+
+@pytest.mark.parametrize("key", ["", "k" * 201, "a\tb"])
+def test_begin_refuses_without_a_good_key(stack, key):
+    body = {"title": "t", "content": "", "media_type": "video/mp4", "size_bytes": TWO_PARTS}
+    stack.ask("POST", "/v1/uploads", 1, 400, json=body, headers={"Idempotency-Key": key})
+
+
+def test_begin_refuses_unknown_users_and_leaves_nothing(stack):
+    rows = stack.sql("SELECT count(*) FROM post_media")
+    begin(stack, 999_999, TWO_PARTS, code=404)
+    assert stack.sql("SELECT count(*) FROM post_media") == rows
+
+
+def test_only_the_owner_sees_how_an_upload_stands(stack, film):
+    stack.ask("GET", f"/v1/uploads/{film[0]}", 6, 404)
+    stack.ask("GET", "/v1/uploads/999999999", 5, 404)
+    stack.ask("GET", "/v1/uploads/..%2f1", 5, 404)
+    stack.ask("GET", f"/v1/uploads/{film[0]}", None, 400)
+
+
+# ---- what the store refuses: presigned URLs cannot be widened
+
+
+@pytest.fixture(scope="module")
+def pending(stack):
+    return send_parts(begin(stack, 2, TWO_PARTS), b"", numbers=set())
+
+
+def widened(url):
+    """The URL with more than it was signed for."""
+    return {
+        "another part": url.replace("partNumber=1", "partNumber=2"),
+        "another object": re.sub(r"/uploads/\d+", "/uploads/1", url),
+        "a name that climbs": re.sub(r"/uploads/\d+", "/uploads/../../other/1", url),
+        "a name that climbs, encoded": re.sub(r"/uploads/\d+", "/uploads/..%2f..%2fother", url),
+        "another bucket": url.replace("/media/", "/other/"),
+        "a longer life": re.sub(r"X-Amz-Expires=\d+", "X-Amz-Expires=604800", url),
+        "a later day": re.sub(r"X-Amz-Date=\d{8}", "X-Amz-Date=20991231", url),
+        "another signature": url[:-8] + "0" * 8,
+        "no signature": url.partition("&X-Amz")[0],
+        "another upload": re.sub(r"uploadId=[^&]+", "uploadId=another", url),
+    }
+
+
+@pytest.mark.parametrize("how", list(widened("")))
+def test_a_url_that_was_changed_is_refused(pending, how):
+    changed = widened(pending.parts[0].url)[how]
+    assert changed != pending.parts[0].url
+    answer = httpx.put(changed, content=bytes(pending.parts[0].size_bytes), timeout=60)
+    assert 400 <= answer.status_code < 500, answer.text
+
+
+@pytest.mark.parametrize("size_bytes", [1, 8 * MIB - 1, 8 * MIB + 1])
+def test_a_part_of_another_length_is_refused(pending, size_bytes):
+    assert httpx.put(pending.parts[0].url, content=bytes(size_bytes), timeout=60).status_code == 403
+
+
+def test_a_part_without_a_length_is_refused(pending):
+    answer = httpx.put(pending.parts[0].url, content=iter([bytes(MIB)] * 8), timeout=60)
+    assert 400 <= answer.status_code < 500
+
+
+def test_a_parts_url_is_for_nothing_else(pending):
+    url = pending.parts[0].url
+    for method in ("GET", "POST", "DELETE"):
+        assert 400 <= httpx.request(method, url).status_code < 500
+    assert 400 <= httpx.get(url.partition("?")[0]).status_code < 500  # the bucket is not public
+
+
+def test_an_expired_url_is_refused(stack, store, pending):
+    upload_id = re.search("uploadId=([^&]+)", pending.parts[0].url).group(1)
+    url = store.part_url(object_key(pending.upload_id), upload_id, 1, 10, 1)
+    time.sleep(2.1)
+    answer = httpx.put(url, content=bytes(10))
+    assert answer.status_code == 403
+    assert ElementTree.fromstring(answer.content).findtext("Code") in ("AccessDenied", "ExpiredToken", "SignatureDoesNotMatch")
+
+
+def test_what_is_published_cannot_be_changed_by_its_old_urls(stack, film):
+    media, _, data, transfer = film
+    other = content(len(data))
+    assert 400 <= put(transfer.parts[0], other).status_code < 500
+    httpx.post(transfer.complete_url, content=transfer.completion())  # whatever it answers
+    store_view = httpx.get(f"{stack.state['api_url']}/v1/media/{media}", follow_redirects=True)
+    assert store_view.content == data
+    assert stack.sql("SELECT count(*) FROM posts WHERE id = $1", film[1]) == [(1,)]
+
+
+# ---- what is refused once it is stored
+
+
+def refused(stack, owner, begun, transfer):
+    complete(transfer)
+    done = ended(stack, owner, begun["id"])
+    assert done["status"] == "refused"
+    assert 400 <= httpx.get(begun["view_url"]).status_code < 500
+    stack.ask("GET", f"/v1/posts/{begun['post_id']}", None, 404)
+    return done["reason"]
+
+
+@pytest.mark.parametrize(
+    ("begins", "media_type"),
+    [(b"MZ\x90\x00", "image/jpeg"), (b"%PDF-1.7", "video/mp4"), (JPEG, "image/png"), (b"<html><script>", "image/gif")],
+)
+def test_another_type_than_announced_is_deleted(stack, begins, media_type):
+    data = content(MIB, begins)
+    begun = begin(stack, 10, len(data), media_type=media_type)
+    reason = refused(stack, 10, begun, send_parts(begun, data))
+    assert media_type in reason
+    deleted = httpx.get(f"{stack.state['settings']['s3_url']}/media/uploads/{begun['id']}")
+    assert deleted.status_code in (403, 404)
+
+
+def test_another_size_than_announced_is_deleted(stack, store):
+    data = content(TWO_PARTS)
+    begun = begin(stack, 10, len(data))
+    transfer = send_parts(begun, data, numbers={1})
+    transfer.parts = transfer.parts[:1]  # the last part never comes
+    assert f"{8 * MIB} bytes" in refused(stack, 10, begun, transfer)
+    gone = store.view_url(object_key(begun["id"]), "video/mp4", 60)
+    assert httpx.get(gone).status_code == 404
+
+
+# ---- notifications
+
+
+@pytest.mark.parametrize("token", ["x", "wrong", "wrong" * 100, "\xe4\xf6"])
+def test_a_forged_notification_is_refused(stack, token):
+    upload = begin(stack, 11, TWO_PARTS)["id"]
+    answer = httpx.post(
+        events_url(stack), content=filer_event(upload), headers={"Authorization": f"Bearer {token}".encode("latin-1")}
+    )
+    assert answer.status_code == 401
+    assert httpx.post(events_url(stack), content=filer_event(upload)).status_code == 401
+    assert status(stack, 11, upload)["status"] == "pending"
+
+
+def test_a_notification_without_an_object_changes_nothing(stack):
+    upload = begin(stack, 11, TWO_PARTS)["id"]
+    assert notify(stack, filer_event(upload)).status_code == 204
+    assert notify(stack, filer_event(10**15)).status_code == 204
+    assert status(stack, 11, upload)["status"] == "pending"
+
+
+def test_a_notification_that_comes_again_publishes_nothing_again(stack, film):
+    media, post, _, _ = film
+    posts = stack.sql("SELECT count(*), max(id) FROM posts WHERE author_id = 5")
+    with ThreadPoolExecutor(5) as threads:
+        answers = threads.map(lambda _: notify(stack, filer_event(media)).status_code, range(5))
+        assert set(answers) == {204}
+    assert stack.sql("SELECT count(*), max(id) FROM posts WHERE author_id = 5") == posts
+    assert posts[0][1] >= post
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b"", 204), (b"{", 400), (b"\xff\xfe", 400), (b"[]", 400), (b'"uploads/1"', 400), (b'{"Records": 7}', 400),
+        (b'{"Records": []}', 204), (b"x" * (3 * MIB), 413),
+    ],
+)  # fmt: skip
+def test_a_notification_that_is_none_is_a_clear_answer(stack, body, code):
+    assert notify(stack, body).status_code == code
+
+
+def s3_event(*keys, name="s3:ObjectCreated:CompleteMultipartUpload", bucket="media"):
+    records = [
+        {
+            "eventVersion": "2.1", "eventSource": "aws:s3", "awsRegion": "eu-central-1", "eventName": name,
+            "eventTime": "2026-01-01T00:00:00.000Z",
+            "s3": {"s3SchemaVersion": "1.0", "bucket": {"name": bucket}, "object": {"key": key, "size": 1}},
+        }
+        for key in keys
+    ]  # fmt: skip
+    return json.dumps({"Records": records}).encode()
+
+
+def test_both_formats_tell_the_same():
+    assert created_media(filer_event(7), "media") == [7]
+    assert created_media(s3_event("uploads/7", "uploads%2F8"), "media") == [7, 8]
+    assert created_media(s3_event("uploads/7", name="ObjectCreated:Put"), "media") == [7]  # AWS leaves the s3: out
+    minio = json.loads(s3_event("uploads/9")) | {"EventName": "s3:ObjectCreated:Put", "Key": "media/uploads/9"}
+    assert created_media(json.dumps(minio).encode(), "media") == [9]
+    renamed = {
+        "event_type": "rename", "key": "/buckets/media/.uploads/x",
+        "message": {"new_parent_path": "/buckets/media/uploads", "new_entry": {"name": "12"}},
+    }  # fmt: skip
+    assert created_media(json.dumps(renamed).encode(), "media") == [12]
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        s3_event("uploads/7", name="s3:ObjectRemoved:Delete"),
+        s3_event("uploads/7", bucket="another"),
+        s3_event("uploads/../7", "other/7", "uploads/", "uploads/7/8", "uploads/-7", "uploads/7.jpg", "7"),
+        b'{"event_type": "delete", "key": "/buckets/media/uploads/7"}',
+        b'{"event_type": "create", "key": "/buckets/another/uploads/7"}',
+        b'{"event_type": "create", "key": "/buckets/media/.uploads/abc/0001.part"}',
+        b'{"event_type": "create", "key": "/etc/passwd"}',
+    ],
+)
+def test_noise_tells_of_nothing(event):
+    assert created_media(event, "media") == []
+
+
+@given(st.from_regex(r"(uploads/)?-?[0-9]{0,22}[./]?[0-9]?") | st.text())
+def test_no_other_key_is_taken_for_an_upload(text):
+    found = media_id_of(text)
+    assert found is None or object_key(found) == text
+
+
+@given(st.integers(0, 10**18 - 1))
+def test_every_upload_is_found_by_its_key(media_id):
+    assert media_id_of(object_key(media_id)) == media_id
+
+
+@given(st.integers(rules.LEAST_BYTES, rules.MOST_BYTES), st.integers(5 * MIB, 100 * MIB))
+def test_parts_make_up_the_file_and_are_not_too_many(size_bytes, wanted_bytes):
+    each = rules.part_bytes(size_bytes, wanted_bytes)
+    lengths = rules.part_lengths(size_bytes, each)
+    assert sum(lengths) == size_bytes
+    assert len(lengths) <= rules.MOST_PARTS
+    assert each >= wanted_bytes
