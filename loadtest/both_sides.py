@@ -146,6 +146,7 @@ class Reference:
     def settings(self) -> dict[str, str]:
         """The scenario's settings as the reference's environment variables."""
         feed, topic = self.scenario.feed, self.scenario.topics["interactions"]
+        notifications = self.scenario.notifications
         values = {
             "FEED_STRATEGY": feed.strategy,
             "FEED_THRESHOLD": feed.threshold,
@@ -156,6 +157,9 @@ class Reference:
             "POLL_WAIT_S": topic.poll_wait_s,
             "PRODUCER_LINGER_S": topic.linger_s,
             "UPLOAD_PART_BYTES": self.scenario.uploads.part_bytes,
+            "LIKE_WINDOW_S": notifications.like_window_s,
+            "PUSH_QUOTA_PER_S": notifications.push_quota_per_s,
+            "PUSH_QUOTA_BURST": round(notifications.push_quota_burst),
         }
         return {f"FLASHCROWD_{name}": str(value) for name, value in values.items()}
 
@@ -169,6 +173,9 @@ class Reference:
         workers = [
             f"--{kind.replace('_', '-')}={stations[kind].servers}" for kind in ("fanout_workers", "interaction_workers")
         ]
+        # A process is a member of both groups.
+        members = max(stations[f"notification_workers_{tier}"].servers for tier in ("high", "low"))
+        workers.append(f"--notification-workers={members}")
         cores = ["--cpus", ",".join(map(str, self.cores))] if self.cores else []
         self.state = json.loads(self._call("up", "--json", *workers, *cores, environment=self.settings()))
         if not self.started:

@@ -31,12 +31,13 @@ class _Installed:
     gateway: Gateway | None = None
 
 
-def use_gateway(gateway: Gateway | None) -> None:
+def use_gateway(used: Gateway | None) -> None:
     """Send the requests of all three clients to this gateway from now on."""
-    _Installed.gateway = gateway
+    _Installed.gateway = used
 
 
-def _gateway() -> Gateway:
+def gateway() -> Gateway:
+    """The gateway of the test that is running. Raises `ConnectionRefusedError` outside of one."""
     if _Installed.gateway is None:
         raise ConnectionRefusedError("the model is not running: a request was made outside of a test")
     return _Installed.gateway
@@ -60,9 +61,7 @@ class ModelAdapter(requests.adapters.BaseAdapter):
         """Perform a prepared request. Raises requests' own `ReadTimeout` and `ConnectionError`."""
         timeout_s = timeout[1] if isinstance(timeout, tuple) else timeout
         try:
-            answer = _gateway().call(
-                request.method or "GET", request.path_url, request.body, request.headers, timeout_s
-            )
+            answer = gateway().call(request.method or "GET", request.path_url, request.body, request.headers, timeout_s)
         except TimeoutError as error:
             raise requests.ReadTimeout(error, request=request) from None
         except OSError as error:
@@ -107,7 +106,7 @@ class _FastAnswer:
 
 def fast_urlopen(agent: Any, request: Any) -> Any:
     """The transport of `FastHttpUser`, in place of `LocustUserAgent._urlopen`. Raises `TimeoutError`."""
-    answer = _gateway().call(
+    answer = gateway().call(
         request.method,
         request.url_split.request_uri,
         request.payload,
@@ -239,7 +238,7 @@ class LeanSession:
         answer: Answer | None = None
         error: Exception | None = None
         try:
-            answer = _gateway().call(method, path, json if data is None else data, headers, self.timeout_s)
+            answer = gateway().call(method, path, json if data is None else data, headers, self.timeout_s)
         except OSError as failure:  # TimeoutError among them
             error = failure
         response_time_ms = (time.perf_counter() - sent_s) * 1000

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from random import Random
 
-from loadtest import feed, graph, interactions, uploads
+from loadtest import feed, graph, interactions, notifications, uploads
 from loadtest.platform_user import PlatformUser
 from loadtest.settings import LoadSettings
 
@@ -80,6 +80,12 @@ class ClosedUser(PlatformUser):
                 uploads.view(self, action.which)
             case "graph.unfollow":
                 self._unfollow(action)
+            case "notifications.subscribe":
+                notifications.subscribe(self)
+            case "notifications.stream":
+                for stream in list(self.streams):  # the connection was lost
+                    self.hang_up(stream)
+                notifications.stream(self)
             case _:
                 self._interact(action)
 

@@ -21,7 +21,8 @@ CONFIDENCE = 0.95
 LEAST_SAMPLES = 30  # fewer say nothing about an interval
 WRITES = ("feed.publish", "interactions.like", "interactions.unlike", "interactions.comment")
 APPLIED, DELIVERED, READY = "interactions.applied", "feed.delivered", "uploads.ready"
-MILESTONES = (DELIVERED, APPLIED, READY)
+NOTIFIED = ("notifications.delivered.comment", "notifications.delivered.like")
+MILESTONES = (DELIVERED, APPLIED, READY, *NOTIFIED)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ import gevent
 import msgspec
 from gevent.hub import Waiter
 
+from loadtest.virtual_clock import EPOCH_S
 from loadtest.virtual_time import VirtualLoop
 
 
@@ -37,10 +38,14 @@ class Live(Protocol):
     def perform(self, operation: str, user: int, arguments: dict[str, Any], done: Callable[[Any], None]) -> int:
         """Begin an operation; `done` is called at the instant of the answer. Returns a request number."""
 
+    def listen(self, user: int, listener: Callable[[dict[str, Any]], None]) -> Callable[[], None]:
+        """Call `listener` with every notification for `user`, until the function that is returned is called."""
+
 
 @dataclass(frozen=True)
 class Route:
-    """One operation over HTTP. `{id}` in the path becomes the argument `id_name`; `query` and `body` name further ones.
+    """One operation over HTTP (method WS: a WebSocket). `{id}` in the path becomes the argument `id_name`; `query` and
+    `body` name further ones.
 
     Of the body's fields `numbers` are whole numbers, the others text. Of a `sized` body only the length counts: argument
     `bytes`.
@@ -65,8 +70,12 @@ ROUTES = (
     Route("interactions.unlike", "DELETE", "/v1/posts/{id}/like", 202, "post"),
     Route("interactions.comment", "POST", "/v1/posts/{id}/comments", 202, "post", body=("text",)),
     Route(
-        "uploads.begin", "POST", "/v1/uploads", 201,
-        body=("title", "content", "media_type", "size_bytes"), numbers=("size_bytes",),
+        "uploads.begin",
+        "POST",
+        "/v1/uploads",
+        201,
+        body=("title", "content", "media_type", "size_bytes"),
+        numbers=("size_bytes",),
     ),
     Route("uploads.part", "PUT", "/media/uploads/{id}", 200, "upload", query=("partNumber",), sized=True),
     Route("uploads.complete", "POST", "/media/uploads/{id}", 200, "upload"),
@@ -74,6 +83,8 @@ ROUTES = (
     Route("uploads.view", "GET", "/v1/media/{id}", 200, "media"),
     Route("graph.follow", "PUT", "/v1/users/{id}/follow", 204, "followee"),
     Route("graph.unfollow", "DELETE", "/v1/users/{id}/follow", 204, "followee"),
+    Route("notifications.subscribe", "PUT", "/v1/devices/{id}", 204, "device", body=("token", "platform")),
+    Route("notifications.stream", "WS", "/v1/notifications", 101),
 )
 OPERATIONS = frozenset(route.operation for route in ROUTES)
 STATUS_OF_OUTCOME = {"rejected": 503, "timed_out": 504, "not_found": 404, "invalid": 422}
@@ -244,3 +255,13 @@ class Gateway:
         if outcome.status == "ok":
             return Answer(route.status_ok, None if route.status_ok == 204 else outcome.body)
         return Answer(STATUS_OF_OUTCOME[outcome.status], outcome.body or {"error": outcome.status.replace("_", " ")})
+
+    def listen(self, user: int, received: Callable[[dict[str, Any]], None]) -> Callable[[], None]:
+        """Hand every notification for `user` to `received`, until the function that is returned is called."""
+
+        def told(message: dict[str, Any]) -> None:
+            # On the users' clock; and not from inside the model's event, as with answers.
+            message = message | {"accepted_at": EPOCH_S + message["accepted_at"]}
+            self.loop.run_callback(received, message)
+
+        return self.live.listen(user, told)

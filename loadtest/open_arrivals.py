@@ -12,9 +12,12 @@ from typing import Any
 import gevent
 from gevent.pool import Pool
 
-from loadtest import feed, graph, interactions, plugin, private_names, uploads
+from loadtest import feed, graph, interactions, notifications, plugin, private_names, uploads
 from loadtest.closed_user import MEAN_POST_BYTES
 from loadtest.platform_user import PlatformUser
+
+STREAM_HELD_S = 10.0
+"""How long a stream of an arrival is held: enough to hear something, and few at once."""
 
 
 class ArrivalsUser(PlatformUser):
@@ -80,5 +83,11 @@ class ArrivalsUser(PlatformUser):
                 uploads.view(self, which, **asked)
             case "graph.follow":
                 graph.follow(self, other, **asked)
-            case _:
+            case "graph.unfollow":
                 graph.unfollow(self, other, **asked)
+            case "notifications.subscribe":
+                notifications.subscribe(self, **asked)
+            case _:
+                stream = notifications.stream(self, **asked)
+                if stream is not None:
+                    gevent.spawn_later(STREAM_HELD_S, self.hang_up, stream)

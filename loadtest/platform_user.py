@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import gevent
@@ -12,6 +13,7 @@ from locust.contrib.fasthttp import FastHttpUser
 
 from loadtest import plugin
 from loadtest.clients import LeanSession
+from loadtest.streams import ModelStream, Received, Stream, StreamRefused, WebSocketStream
 
 
 class PlatformUser(FastHttpUser):
@@ -32,6 +34,7 @@ class PlatformUser(FastHttpUser):
         self.settings = plugin.load()
         self.platform_user = -1
         self.media_url = ""  # of the edge; known once an upload is ready
+        self.streams: set[Stream] = set()
 
     def on_start(self) -> None:
         """Choose who this user is."""
@@ -87,7 +90,7 @@ class PlatformUser(FastHttpUser):
             ) as response:
                 if intended_s is not None:
                     response.request_meta["response_time"] += (sent_s - intended_s) * 1000
-                fine = 200 <= response.status_code < 300
+                fine = 100 < response.status_code < 300
                 if fine and complaint is not None and (reason := complaint(response)):
                     response.failure(reason)
                 if whole:
@@ -113,3 +116,72 @@ class PlatformUser(FastHttpUser):
             exception=RuntimeError(failed) if failed else None,
             start_time=began_epoch_s,
         )
+
+    def on_stop(self) -> None:
+        """Hang up."""
+        for stream in list(self.streams):
+            self.hang_up(stream)
+        super().on_stop()
+
+    def hang_up(self, stream: Stream) -> None:
+        """Close one of this user's streams."""
+        self.streams.discard(stream)
+        stream.close()
+
+    def listen(
+        self,
+        operation: str,
+        method: str,
+        path: str,
+        received: Received,
+        *,
+        actor: int | None = None,
+        intended_s: float | None = None,
+    ) -> Stream | None:
+        """Begin a stream and report its beginning under the operation's name; `received` gets every message.
+
+        Returns None if it was refused. It is open until `hang_up`, or until the user stops. See `ask` for the rest.
+        """
+        actor = self.platform_user if actor is None else actor
+        stream: Stream
+        if plugin.run.virtual:
+            if self.ask(operation, method, path, actor=actor, intended_s=intended_s) is None:
+                return None
+            stream = ModelStream(actor, received)
+        else:
+            opened = self._open(operation, path, received, actor, intended_s)
+            if opened is None:
+                return None
+            stream = opened
+        self.streams.add(stream)
+        return stream
+
+    def _open(
+        self, operation: str, path: str, received: Received, actor: int, intended_s: float | None
+    ) -> WebSocketStream | None:
+        recorder = plugin.run.recorder
+        context: dict[str, Any] = {"user": actor}
+        start_time, sent_s = time.time(), time.perf_counter()
+        if intended_s is not None:
+            context["intended_s"] = intended_s - recorder.start_s
+        stream, refusal, status = None, None, 101
+        try:
+            url = f"ws{(self.host or '').removeprefix('http')}{path}"
+            stream = WebSocketStream(url, {"X-User-Id": str(actor)}, received)
+        except StreamRefused as error:
+            refusal, status = error, error.status
+        except gevent.GreenletExit:
+            recorder.unfinished(operation, actor, sent_s, context.get("intended_s"))
+            raise
+        began_s = sent_s if intended_s is None else intended_s
+        self.environment.events.request.fire(
+            request_type="WS",
+            name=operation,
+            response_time=(time.perf_counter() - began_s) * 1000,
+            response_length=0,
+            response=SimpleNamespace(status_code=status),
+            context=context,
+            exception=refusal,
+            start_time=start_time,
+        )
+        return stream

@@ -34,6 +34,8 @@ class LoadSettings:
     upload_least_bytes: int = 1_000_000
     upload_most_bytes: int = 3_000_000
     part_loss_ratio: float = 0.0
+    subscribes_per_feed_open: float = 0.0
+    streams_per_feed_open: float = 0.0
     arrivals_per_s: float = 0.0
     arrivals_in_flight: int = 1000
 
@@ -58,6 +60,8 @@ class LoadSettings:
             "uploads.view": self.views_per_feed_open,
             "graph.follow": follows / 2,
             "graph.unfollow": follows / 2,
+            "notifications.subscribe": self.subscribes_per_feed_open,
+            "notifications.stream": self.streams_per_feed_open,
         }
 
 
@@ -73,6 +77,8 @@ OPTIONS: tuple[tuple[str, type, str], ...] = (
     ("views_per_feed_open", float, "photos or videos looked at per feed opened"),
     ("comments_per_like", float, "comments per like"),
     ("unlikes_per_like", float, "likes taken back per like"),
+    ("subscribes_per_feed_open", float, "devices registered per feed opened"),
+    ("streams_per_feed_open", float, "streams of notifications begun per feed opened; a user holds one at most"),
     (
         "arrivals_per_s",
         float,
@@ -105,6 +111,8 @@ def from_scenario(scenario: Scenario, options: Namespace | None = None, users: i
         "upload_least_bytes": scenario.uploads.least_bytes,
         "upload_most_bytes": scenario.uploads.most_bytes,
         "part_loss_ratio": scenario.uploads.part_loss_ratio,
+        "subscribes_per_feed_open": load.subscribes_per_feed_open,
+        "streams_per_feed_open": load.streams_per_feed_open,
     }
     for name, _, _ in OPTIONS:
         given = getattr(options, name, None)

@@ -2,7 +2,8 @@
 
 The API appends an event to topic `interactions`, keyed by its post, and answers. Workers poll batches; a hot post's events
 are merged, so a batch costs something for each event and something for each distinct post. `interactions.applied` is reached
-when the batch is committed in the database; the offset is committed after that, so a worker that dies between the two leaves
+when the batch is committed in the database. Then the posts' authors are told: an event on a topic of their notifications, by
+priority. The offset is committed after that, so a worker that dies between the two leaves
 events that are delivered again and change nothing.
 """
 
@@ -10,13 +11,34 @@ from __future__ import annotations
 
 import numpy as np
 
-from model.network import Delay, Mark, Milestone, Operation, Publish, Respond, Serve, Steps, Topic
-from model.part import Floats, Part
+from model.network import (
+    Arm,
+    Branch,
+    Delay,
+    Mark,
+    Milestone,
+    Operation,
+    Publish,
+    Respond,
+    Scatter,
+    Serve,
+    Steps,
+    Topic,
+)
+from model.part import Floats, Ids, Part
 from model.scenario import Scenario
 
 APPLIED = Milestone("interactions.applied", since="answer")
-ATTRIBUTES = ("post",)
+ATTRIBUTES = ("post", "author", "told_comment", "told_like")
 EVENTS = ("interactions.like", "interactions.unlike", "interactions.comment")
+
+
+_TELL = Branch(
+    (
+        Arm("told_comment", (Publish("notifications_high", key="author"),)),
+        Arm("told_like", (Publish("notifications_low", key="author"),)),
+    )
+)
 
 
 def declare(scenario: Scenario) -> Part:
@@ -62,6 +84,7 @@ def _interactions(scenario: Scenario) -> Topic:
             Delay(times["network_database"]),
             Serve("database", times["database_apply_batch"], per=per),
             Mark(APPLIED.name),
+            Scatter((_TELL,), each_event=True),
             Delay(times["kafka_commit"]),
         ),
         partitions=settings.partitions,
@@ -74,6 +97,18 @@ def _interactions(scenario: Scenario) -> Topic:
         session_timeout_s=settings.session_timeout_s,
         workers="interaction_workers",
     )
+
+
+def event_attributes(operation: str, users: Ids, posts: Floats, authors: Ids) -> dict[str, Floats]:
+    """What `operation` by `users` on `posts` of `authors` sets going; nobody is told of what he did himself."""
+    told = (users != authors).astype(float)
+    nobody = np.zeros(len(users))
+    return {
+        "post": posts,
+        "author": authors.astype(float),
+        "told_comment": told if operation == "interactions.comment" else nobody,
+        "told_like": told if operation == "interactions.like" else nobody,
+    }
 
 
 def popular_posts(scenario: Scenario, posts: int, uniforms: Floats) -> Floats:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from model import feed, interactions, uploads
+from model import feed, interactions, notifications, uploads
 from model.network import Delay, Network, Operation, Respond, Serve, Station
 from model.part import Floats, Ids, Part
 from model.population import FollowGraph, read_edge_list, synthetic_graph
@@ -26,8 +26,16 @@ OPERATIONS = (
     "uploads.view",
     "graph.follow",
     "graph.unfollow",
+    "notifications.subscribe",
+    "notifications.stream",
 )
-MILESTONES = (feed.DELIVERED, interactions.APPLIED, uploads.READY)
+MILESTONES = (
+    feed.DELIVERED,
+    interactions.APPLIED,
+    uploads.READY,
+    notifications.COMMENT_DELIVERED,
+    notifications.LIKE_DELIVERED,
+)
 STATIONS = ("api", "database", "object_store", "edge")  # the other stations of a scenario are consumer groups
 
 
@@ -35,7 +43,13 @@ def build_network(scenario: Scenario) -> Network:
     """The scenario's own network, or the platform with all its rooms."""
     if scenario.declared is not None:
         return scenario.declared.network
-    parts = (feed.declare(scenario), interactions.declare(scenario), uploads.declare(scenario), _ground(scenario))
+    parts = (
+        feed.declare(scenario),
+        interactions.declare(scenario),
+        uploads.declare(scenario),
+        notifications.declare(scenario),
+        _ground(scenario),
+    )
     stations = tuple(
         Station(name, settings.servers, settings.discipline, settings.queue_limit)
         for name, settings in scenario.stations.items()
@@ -46,6 +60,7 @@ def build_network(scenario: Scenario) -> Network:
         stations=stations,
         topics=tuple(topic for part in parts for topic in part.topics),
         caches=tuple(cache for part in parts for cache in part.caches),
+        quotas=tuple(quota for part in parts for quota in part.quotas),
         attributes=tuple(attribute for part in parts for attribute in part.attributes),
         milestones=tuple(milestone for part in parts for milestone in part.milestones),
     )
@@ -96,6 +111,8 @@ def arrival_rates(scenario: Scenario) -> dict[str, float]:
         "uploads.view": opens * load.views_per_feed_open,
         "graph.follow": opens * load.follows_per_feed_open / 2,
         "graph.unfollow": opens * load.follows_per_feed_open / 2,
+        "notifications.subscribe": opens * load.subscribes_per_feed_open,
+        "notifications.stream": opens * load.streams_per_feed_open,
     }
 
 
@@ -113,7 +130,10 @@ def request_attributes(
     if operation == "uploads.view":
         return uploads.view_attributes(scenario, uniforms)
     if operation.startswith("interactions."):
-        return {"post": interactions.popular_posts(scenario, graph.users * posts_per_author, uniforms)}
+        posts = interactions.popular_posts(scenario, graph.users * posts_per_author, uniforms)
+        authors = (posts.astype(np.int64) - 1) % graph.users
+        told = {"online": notifications.online(scenario, authors)}
+        return interactions.event_attributes(operation, users, posts, authors) | told
     return {}
 
 

@@ -58,6 +58,8 @@ class Load:
     unlikes_per_like: float
     post_popularity_exponent: float
     think_time_s: float
+    subscribes_per_feed_open: float
+    streams_per_feed_open: float
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,16 @@ class Uploads:
     part_loss_ratio: float
     edge_ttl_s: float
     viewed_files: int
+
+
+@dataclass(frozen=True)
+class Notifications:
+    """Who is told how: the share of users who hold a stream; how long likes are gathered; the push providers' quota."""
+
+    online_ratio: float
+    like_window_s: float
+    push_quota_per_s: float
+    push_quota_burst: float
 
 
 @dataclass(frozen=True)
@@ -164,6 +176,7 @@ class Scenario:
     load: Load
     feed: Feed
     uploads: Uploads
+    notifications: Notifications
     stations: Mapping[str, StationSettings]
     topics: Mapping[str, TopicSettings]
     service_times: Mapping[str, Distribution]

@@ -79,7 +79,9 @@ def _show(current: State, as_json: bool) -> None:
 
 
 def _up(arguments: argparse.Namespace, settings: Settings) -> int:
-    scale = lifecycle.Scale(arguments.fanout_workers, arguments.interaction_workers)
+    scale = lifecycle.Scale(
+        arguments.fanout_workers, arguments.interaction_workers, arguments.notification_workers, arguments.apis
+    )
     already = state.read(Path(settings.state_dir)) if Path(settings.state_dir).is_dir() else None
     current = lifecycle.up(settings, scale, arguments.cpus, _NewsOnly())
     if already and already.started_in_s and already.api_url == current.api_url:
@@ -204,6 +206,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     up.add_argument("--fanout-workers", type=_positive, default=1, metavar="N")
     up.add_argument("--interaction-workers", type=_positive, default=1, metavar="N")
+    up.add_argument("--notification-workers", type=_positive, default=1, metavar="N")
+    up.add_argument("--apis", type=_positive, default=1, metavar="N", help="API processes, each at a port of its own")
     up.add_argument("--json", action="store_true", help="print the state as JSON")
     down = command("down", _down, "stop everything that up started")
     down.add_argument("--json", action="store_true")

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 
 import uvicorn
 from confluent_kafka import KafkaException
@@ -20,13 +21,16 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.websockets import WebSocket
 
 from reference_impl import graph
 from reference_impl.database import open_pool
 from reference_impl.feed import api as feed
 from reference_impl.interactions import api as interactions
 from reference_impl.milestones import MilestoneFile
+from reference_impl.notifications import api as notifications
+from reference_impl.notifications.streams import Streams
 from reference_impl.settings import Settings
 from reference_impl.topics import LogProducer
 from reference_impl.uploads import api as uploads
@@ -37,8 +41,10 @@ HEALTH_TIMEOUT_S = 2.0
 SHUTDOWN_S = 3
 REQUIRED = ("database", "kafka")
 """Without any other dependency most of the platform goes on."""
+MAX_MESSAGE_BYTES = 16 * 1024
+"""Of a WebSocket: what devices say is short."""
 
-OPERATIONS: tuple[tuple[str, str, str, Handler], ...] = (
+OPERATIONS: tuple[tuple[str, str, str, Handler | Callable[[WebSocket], Awaitable[None]]], ...] = (
     ("feed.publish", "POST", "/v1/posts", feed.publish),
     ("feed.open", "GET", "/v1/feed", feed.open_feed),
     ("graph.follow", "PUT", "/v1/users/{id}/follow", graph.follow),
@@ -50,8 +56,10 @@ OPERATIONS: tuple[tuple[str, str, str, Handler], ...] = (
     ("uploads.begin", "POST", "/v1/uploads", uploads.begin),
     ("uploads.status", "GET", "/v1/uploads/{id}", uploads.status),
     ("uploads.view", "GET", "/v1/media/{id}", uploads.view),
+    ("notifications.subscribe", "PUT", "/v1/devices/{id}", notifications.subscribe),
+    ("notifications.stream", "WS", "/v1/notifications", notifications.stream),
 )
-"""Operation, method, path, handler. The operation's name is the route's, and the model's, and the load test's."""
+"""Operation, method (WS: a WebSocket), path, handler. The operation's name is the route's, and the model's, and the load test's."""
 
 STORE_OPERATIONS: tuple[tuple[str, str, str], ...] = (
     ("uploads.part", "PUT", "/media/uploads/{id}"),
@@ -109,6 +117,12 @@ async def _internal_error(_request: Request, _error: Exception) -> Response:
     return error_response(500, "an error inside the API; its log has the details")
 
 
+def _route(name: str, method: str, path: str, handler: Any) -> BaseRoute:
+    if method == "WS":
+        return WebSocketRoute(path, handler, name=name)
+    return Route(path, operation(name, handler), methods=[method], name=name)
+
+
 def create_app(settings: Settings) -> Starlette:
     """The ASGI application; it opens its pool and producer when it starts."""
 
@@ -118,16 +132,17 @@ def create_app(settings: Settings) -> Starlette:
         producer = LogProducer(settings)
         milestones = MilestoneFile(settings.state_dir, "api")
         app.state.platform = Platform(settings, pool, producer, ObjectStore(settings), milestones)
+        app.state.streams = Streams(settings, pool, milestones)
         try:
+            await app.state.streams.start()
             yield
         finally:
+            await app.state.streams.close()
             milestones.close()
             await producer.close()
             await pool.close()
 
-    routes = [
-        Route(path, operation(name, handler), methods=[method], name=name) for name, method, path, handler in OPERATIONS
-    ]
+    routes = [_route(*row) for row in OPERATIONS]
     events = Route("/v1/store-events", operation("uploads.notified", uploads.notified), methods=["POST"])
     return Starlette(
         routes=[*routes, events, Route("/healthz", healthz), Route("/metrics", metrics)],
@@ -145,5 +160,7 @@ def serve(settings: Settings) -> None:
         access_log=False,
         log_config=None,
         timeout_graceful_shutdown=SHUTDOWN_S,
+        ws="wsproto",
+        ws_max_size=MAX_MESSAGE_BYTES,
         server_header=False,
     )

@@ -92,6 +92,59 @@ CREATE TABLE IF NOT EXISTS post_media (
     UNIQUE (owner_id, idempotency_key)
 );
 CREATE INDEX IF NOT EXISTS post_media_pending ON post_media (checked_at) WHERE upload_status = 'pending';
+CREATE TABLE IF NOT EXISTS devices (
+    id         bigint PRIMARY KEY,        -- chosen by the device
+    user_id    bigint NOT NULL,
+    platform   text NOT NULL,             -- fcm or apns
+    token      text NOT NULL,
+    topics     text[] NOT NULL,           -- comments, likes: what this device is pushed
+    updated_at timestamptz NOT NULL DEFAULT now()
+);
+CREATE INDEX IF NOT EXISTS devices_by_user ON devices (user_id);
+CREATE INDEX IF NOT EXISTS devices_by_token ON devices (token);
+CREATE TABLE IF NOT EXISTS notification_preferences (
+    user_id  bigint PRIMARY KEY,
+    comments boolean NOT NULL,
+    likes    boolean NOT NULL
+);
+CREATE TABLE IF NOT EXISTS notifications (
+    id           uuid PRIMARY KEY,
+    user_id      bigint NOT NULL,
+    post_id      bigint NOT NULL,
+    kind         text NOT NULL,
+    priority     smallint NOT NULL,       -- 0 comments, 1 likes
+    actor_id     bigint NOT NULL,         -- the newest who did it
+    others       bigint NOT NULL,         -- how many more did
+    accepted_at  float8 NOT NULL,         -- epoch seconds, of the first of them
+    due_at       timestamptz NOT NULL,
+    try_at       timestamptz NOT NULL,    -- infinity: waits for a device or a stream
+    attempts     integer NOT NULL DEFAULT 0,
+    delivered_at timestamptz
+);
+CREATE INDEX IF NOT EXISTS notifications_due ON notifications (priority, try_at) WHERE delivered_at IS NULL;
+CREATE INDEX IF NOT EXISTS notifications_of_user ON notifications (user_id, try_at) WHERE delivered_at IS NULL;
+CREATE INDEX IF NOT EXISTS notifications_of_post ON notifications (user_id, post_id, due_at) WHERE kind = 'like';
+CREATE UNIQUE INDEX IF NOT EXISTS notifications_gathering ON notifications (user_id, post_id)
+    WHERE kind = 'like' AND attempts = 0;
+CREATE TABLE IF NOT EXISTS notification_events (
+    id              uuid PRIMARY KEY,
+    notification_id uuid NOT NULL,
+    accepted_at     float8 NOT NULL
+);
+CREATE INDEX IF NOT EXISTS notification_events_of ON notification_events (notification_id);
+-- Which API process holds a user's streams; what a process that died has left there is no longer online.
+CREATE TABLE IF NOT EXISTS api_processes (
+    id      uuid PRIMARY KEY,
+    seen_at timestamptz NOT NULL
+);
+CREATE TABLE IF NOT EXISTS connections (
+    user_id    bigint NOT NULL,
+    process_id uuid NOT NULL,
+    PRIMARY KEY (user_id, process_id)
+);
+CREATE OR REPLACE VIEW online AS
+    SELECT user_id, process_id FROM connections JOIN api_processes ON api_processes.id = process_id
+    WHERE seen_at > now() - interval '10 seconds';
 CREATE TABLE IF NOT EXISTS log_generations (
     topic      text PRIMARY KEY,
     generation bigint NOT NULL            -- goes up whenever the topic is created anew: its offsets start again

@@ -24,7 +24,7 @@ from reference_impl.seeding import TABLES
 from reference_impl.state import State
 from reference_impl.topics import GROUPS, committed_offsets
 
-PRODUCING_ROLES = (processes.API, processes.DISPATCHER)
+PRODUCING_ROLES = (processes.API, processes.DISPATCHER, processes.INTERACTION_WORKER)
 COUNTERS = (
     "flashcrowd_interactions_accepted_total",
     "flashcrowd_interactions_applied_total",
@@ -35,6 +35,9 @@ COUNTERS = (
     "flashcrowd_uploads_begun_total",
     "flashcrowd_uploads_repaired_total",
     "flashcrowd_uploads_abandoned_total",
+    "flashcrowd_notifications_taken_total",
+    "flashcrowd_notifications_dropped_total",
+    "flashcrowd_notifications_pushed_total",
 )
 
 
@@ -126,6 +129,8 @@ def report(current: State) -> dict[str, Any]:
         "rows": asyncio.run(_row_counts(current.database_url)),
         # URLs may have passwords in them.
         "settings": {
-            key: value for key, value in current.settings.items() if not key.endswith(("_url", "_key", "_secret"))
+            key: value
+            for key, value in current.settings.items()
+            if not key.endswith(("_url", "_key", "_secret", "_token"))
         },
     }

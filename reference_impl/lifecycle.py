@@ -23,6 +23,9 @@ from reference_impl.state import State, StateError
 READY_WITHIN_S = 60.0
 API_STOP_S, WORKER_STOP_S, SERVER_STOP_S = 3.5, 3.0, 2.0
 
+SERVING_ROLES = (processes.API, processes.PUSH_GATEWAY)
+"""Their metrics are at the port that they serve."""
+
 Progress = Callable[[str], None]
 
 
@@ -32,15 +35,19 @@ class Scale:
 
     fanout_workers: int = 1
     interaction_workers: int = 1
+    notification_workers: int = 1
+    apis: int = 1
 
     def names(self) -> list[tuple[str, str]]:
         """(name, role) of every process of ours."""
         many = (
             (processes.FANOUT_WORKER, self.fanout_workers),
             (processes.INTERACTION_WORKER, self.interaction_workers),
+            (processes.NOTIFICATION_WORKER, self.notification_workers),
         )
         return [
             (processes.API, processes.API),
+            *((f"{processes.API}_{number}", processes.API) for number in range(2, self.apis + 1)),
             (processes.DISPATCHER, processes.DISPATCHER),
             (processes.RECONCILER, processes.RECONCILER),
             (processes.EDGE, processes.EDGE),
@@ -97,7 +104,12 @@ def _start_all(settings: Settings, scale: Scale, cpus: Sequence[int], progress: 
         settings = _start_servers(settings, current, progress)
         _prepare_servers(settings, progress)
         current.settings = dataclasses.asdict(settings)
-        for name, role in scale.names():
+        names = scale.names()
+        if not (settings.fcm_url and settings.apns_url):
+            settings = _with_push_gateway(settings)
+            current.settings = dataclasses.asdict(settings)
+            names = [(processes.PUSH_GATEWAY, processes.PUSH_GATEWAY), *names]
+        for name, role in names:
             if role == processes.EDGE and not settings.edge_port:
                 continue  # somebody else's
             current.processes.append(_start_role(name, role, settings))
@@ -203,11 +215,26 @@ def _prepare_servers(settings: Settings, progress: Progress) -> None:
         raise StartFailed(f"the object store at {settings.s3_url} refuses: {error}") from None
 
 
+def _with_push_gateway(settings: Settings) -> Settings:
+    """Send by the local push gateway what no URL sends elsewhere."""
+    port = settings.push_gateway_port or processes.free_port()
+    url = f"http://127.0.0.1:{port}"
+    return dataclasses.replace(
+        settings, push_gateway_port=port, fcm_url=settings.fcm_url or url, apns_url=settings.apns_url or url
+    )
+
+
 def _start_role(name: str, role: str, settings: Settings) -> Child:
-    """Start one process of ours; its settings go by the environment."""
+    """Start one process of ours; its settings go by the environment. The first API has the port that was asked for."""
     state_dir = Path(settings.state_dir)
-    ports = {processes.API: settings.api_port, processes.EDGE: settings.edge_port}
-    host = settings.api_host if role in ports else "127.0.0.1"
+    if role == processes.API and name != processes.API:
+        settings = dataclasses.replace(settings, api_port=processes.free_port())
+    ports = {
+        processes.API: settings.api_port,
+        processes.EDGE: settings.edge_port,
+        processes.PUSH_GATEWAY: settings.push_gateway_port,
+    }
+    host = settings.api_host if role in (processes.API, processes.EDGE) else "127.0.0.1"
     port = ports.get(role) or processes.free_port()
     url = f"http://{host}:{port}/metrics"
     source = str(Path(__file__).resolve().parent.parent)
@@ -224,12 +251,12 @@ def _start_role(name: str, role: str, settings: Settings) -> Child:
 
 
 def ready(child: Child) -> bool:
-    """Whether a process of ours is at work: the API answers its health check, a worker has joined its group."""
-    api = child.role == processes.API
-    url = child.metrics_url.replace("/metrics", "/healthz") if api else child.metrics_url
+    """Whether a process of ours is at work: one that serves answers its health check, a worker has joined its group."""
+    serves = child.role in SERVING_ROLES
+    url = child.metrics_url.replace("/metrics", "/healthz") if serves else child.metrics_url
     try:
         with urllib.request.urlopen(url, timeout=3) as answer:
-            return api or b"flashcrowd_worker_ready 1.0" in answer.read()
+            return serves or b"flashcrowd_worker_ready 1.0" in answer.read()
     except (OSError, urllib.error.HTTPError):
         return False
 

@@ -20,6 +20,8 @@ from prometheus_client import Histogram
 FEED_DELIVERED = "feed.delivered"
 INTERACTIONS_APPLIED = "interactions.applied"
 UPLOADS_READY = "uploads.ready"
+NOTIFICATIONS_DELIVERED = {"comment": "notifications.delivered.comment", "like": "notifications.delivered.like"}
+"""By priority: comments go first."""
 HEADER = "name,started_at,reached_at,weight\n"
 
 BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
@@ -36,9 +38,9 @@ class MilestoneFile:
             self._file.write(HEADER)
             self._file.flush()
 
-    def record(self, name: str, samples: Iterable[tuple[float, int]]) -> None:
-        """Record ``(started_at, weight)`` of outcomes that are reached now."""
-        reached_at = time.time()
+    def record(self, name: str, samples: Iterable[tuple[float, int]], reached_at: float | None = None) -> None:
+        """Record ``(started_at, weight)`` of outcomes that are reached now, or were at ``reached_at`` (epoch seconds)."""
+        reached_at = time.time() if reached_at is None else reached_at
         histogram = milestone_seconds.labels(name)
         lines = []
         for started_at, weight in samples:

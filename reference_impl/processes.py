@@ -20,7 +20,10 @@ import psutil
 
 API, DISPATCHER, FANOUT_WORKER, INTERACTION_WORKER = "api", "fanout_dispatcher", "fanout_worker", "interaction_worker"
 RECONCILER, EDGE = "upload_reconciler", "edge"
-ROLES = (API, DISPATCHER, FANOUT_WORKER, INTERACTION_WORKER, RECONCILER, EDGE)
+NOTIFICATION_WORKER, PUSH_GATEWAY = "notification_worker", "push_gateway"
+ROLES = (
+    API, DISPATCHER, FANOUT_WORKER, INTERACTION_WORKER, RECONCILER, EDGE, NOTIFICATION_WORKER, PUSH_GATEWAY,
+)  # fmt: skip
 """What a process of ours can be; servers have roles of their own."""
 
 _started: list[subprocess.Popen[bytes]] = []

@@ -8,15 +8,34 @@ import signal
 from collections.abc import AsyncIterator
 
 import asyncpg
+import redis.asyncio
 import structlog
 import uvloop
 from prometheus_client import start_http_server
 
 from reference_impl import logs
 from reference_impl.database import open_pool
-from reference_impl.processes import API, DISPATCHER, EDGE, FANOUT_WORKER, INTERACTION_WORKER, RECONCILER
+from reference_impl.processes import (
+    API,
+    DISPATCHER,
+    EDGE,
+    FANOUT_WORKER,
+    INTERACTION_WORKER,
+    NOTIFICATION_WORKER,
+    PUSH_GATEWAY,
+    RECONCILER,
+)
 from reference_impl.settings import Settings
-from reference_impl.topics import FANOUT, INTERACTIONS, POSTS, LogConsumer, LogProducer, work
+from reference_impl.topics import (
+    FANOUT,
+    INTERACTIONS,
+    NOTIFICATIONS_HIGH,
+    NOTIFICATIONS_LOW,
+    POSTS,
+    LogConsumer,
+    LogProducer,
+    work,
+)
 
 log = structlog.get_logger()
 
@@ -33,9 +52,20 @@ def run(role: str, name: str, metrics_port: int, settings: Settings) -> None:
     if role == EDGE:
         _serve_edge(metrics_port, settings)
         return
+    if role == PUSH_GATEWAY:
+        from reference_impl.notifications import gateway
+
+        gateway.serve(settings)
+        return
     if metrics_port:
         start_http_server(metrics_port, addr="127.0.0.1")
-    workers = {DISPATCHER: _dispatch, FANOUT_WORKER: _fan_out, INTERACTION_WORKER: _interact, RECONCILER: _reconcile}
+    workers = {
+        DISPATCHER: _dispatch,
+        FANOUT_WORKER: _fan_out,
+        INTERACTION_WORKER: _interact,
+        RECONCILER: _reconcile,
+        NOTIFICATION_WORKER: _notify,
+    }
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(workers[role](name, settings))
     log.info("stopped")
@@ -81,14 +111,20 @@ async def _fan_out(name: str, settings: Settings) -> None:
 
 
 async def _interact(name: str, settings: Settings) -> None:
+    from reference_impl.interactions.events import EventPublisher
     from reference_impl.interactions.worker import InteractionWorker
     from reference_impl.milestones import MilestoneFile
 
     async with _worker(name, settings, INTERACTIONS) as (pool, consumer, stop):
         generation = await pool.fetchval("SELECT generation FROM log_generations WHERE topic = $1", INTERACTIONS)
         milestones = MilestoneFile(settings.state_dir, name)
-        await work(consumer, InteractionWorker(pool, milestones, generation or 0).handle, stop)
-        milestones.close()
+        producer = LogProducer(settings)
+        try:
+            events = EventPublisher(pool, producer)
+            await work(consumer, InteractionWorker(pool, milestones, generation or 0, events).handle, stop)
+        finally:
+            await producer.close()
+            milestones.close()
 
 
 async def _reconcile(name: str, settings: Settings) -> None:
@@ -121,3 +157,25 @@ def _serve_edge(port: int, settings: Settings) -> None:
         create_edge(settings), host=settings.api_host, port=port, access_log=False, log_config=None,
         timeout_graceful_shutdown=2, server_header=False,
     )  # fmt: skip
+
+
+async def _notify(name: str, settings: Settings) -> None:
+    from reference_impl.milestones import MilestoneFile
+    from reference_impl.notifications.push import Providers
+    from reference_impl.notifications.worker import NotificationWorker
+
+    async with _worker(name, settings, NOTIFICATIONS_HIGH) as (pool, high, stop):
+        low = LogConsumer(settings, NOTIFICATIONS_LOW)
+        milestones = MilestoneFile(settings.state_dir, name)
+        channels, providers = redis.asyncio.from_url(settings.redis_url), Providers(settings)
+        worker = NotificationWorker(settings, pool, channels, providers, milestones)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(work(high, worker.handle, stop))
+                tasks.create_task(work(low, worker.handle, stop))
+                tasks.create_task(worker.deliver(stop))
+        finally:
+            await low.close()
+            await providers.close()
+            await channels.aclose()
+            milestones.close()

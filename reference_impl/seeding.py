@@ -20,7 +20,10 @@ from reference_impl.database import SCHEMA, from_microseconds
 from reference_impl.graph import FollowGraph, Ids, hash_password
 from reference_impl.settings import Settings
 
-TABLES = ("users", "followers", "posts", "feed", "likes", "like_counts", "comments", "post_media")
+TABLES = (
+    "users", "followers", "posts", "feed", "likes", "like_counts", "comments", "post_media", "devices",
+    "notification_preferences", "notifications", "notification_events",
+)  # fmt: skip
 ROUND_US, USER_US = 60_000_000, 1_000
 # PostgreSQL counts binary timestamps from 2000-01-01, 10,957 days after the epoch.
 POSTGRES_EPOCH_US = 10_957 * 86_400 * 1_000_000
@@ -34,6 +37,11 @@ CREATE_INDEXES = """
 ALTER TABLE followers ADD CONSTRAINT followers_pkey PRIMARY KEY (followee_id, follower_id);
 ALTER TABLE feed ADD CONSTRAINT feed_pkey PRIMARY KEY (user_id, created_at, post_id)"""
 SEEDED_PASSWORD = "flashcrowd"  # of every seeded user: test data, one hash for all of them
+# Everybody has one device, so that there is somebody to push to; half of them are Apple's.
+DEVICES = """
+INSERT INTO devices (id, user_id, platform, token, topics)
+SELECT id, id, CASE WHEN id % 2 = 0 THEN 'fcm' ELSE 'apns' END, 'seeded-' || id, '{comments,likes}'
+FROM generate_series(0, $1::bigint - 1) AS id"""
 EDGES_AT_ONCE = 500_000
 ROWS_AT_ONCE = 200_000
 
@@ -52,6 +60,7 @@ async def seed(database_url: str, graph: FollowGraph, settings: Settings, epoch_
             await connection.execute(DROP_INDEXES)
             progress(f"{graph.users:,} users")
             await _copy_users(connection, followers)
+            await connection.execute(DEVICES, graph.users)
             progress(f"{len(graph.followee):,} edges")
             await _copy_columns(
                 connection, "followers", followee_id=graph.followee, follower_id=graph.follower,

@@ -56,6 +56,19 @@ class Settings:
     """0: a free port."""
     database_port: int = 0
     """Of the embedded PostgreSQL; 0: a free port."""
+    fcm_url: str = ""
+    """Firebase Cloud Messaging; empty: the local push gateway."""
+    fcm_project: str = "flashcrowd"
+    fcm_access_token: str = "local"
+    apns_url: str = ""
+    """Apple's push notification service; empty: the local push gateway."""
+    apns_topic: str = "app.flashcrowd"
+    apns_provider_token: str = "local"
+    push_gateway_port: int = 0
+    """Of the local push gateway; 0: a free port."""
+    push_quota_per_s: float = 10_000.0
+    """Of the local push gateway: messages per second. Source: FCM, 600,000 a minute and project."""
+    push_quota_burst: int = 10_000
     kafka_port: int = 0
     """Of the embedded broker; 0: a free port."""
     redis_port: int = 0
@@ -90,6 +103,15 @@ class Settings:
     """How long the broker may hold a fetch that finds nothing."""
     outbox_after_s: float = 5.0
     """A post that is not dispatched after this long is dispatched from its row."""
+    like_window_s: float = 10.0
+    """After a post's author was told of a like, further likes are gathered for so long: "and 20 others"."""
+    push_concurrency: int = 32
+    """Requests to the push providers that a notification worker has under way at once at most."""
+    push_timeout_s: float = 4.0
+    stream_ack_timeout_s: float = 5.0
+    """A notification that its device has not acknowledged after so long is tried again, by push if it can be."""
+    delivery_poll_s: float = 0.25
+    """How often a notification worker looks for what has become due."""
     follow_backfill_posts: int = 20
     """Posts of a new followee that are put in the follower's precomputed feed."""
     upload_part_bytes: int = 8 * 2**20

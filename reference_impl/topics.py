@@ -20,7 +20,14 @@ from reference_impl.settings import Settings
 POSTS = "posts"
 FANOUT = "fanout"
 INTERACTIONS = "interactions"
-GROUPS = {POSTS: "fanout_dispatchers", FANOUT: "fanout_workers", INTERACTIONS: "interaction_workers"}
+NOTIFICATIONS_HIGH, NOTIFICATIONS_LOW = "notifications_high", "notifications_low"
+GROUPS = {
+    POSTS: "fanout_dispatchers",
+    FANOUT: "fanout_workers",
+    INTERACTIONS: "interaction_workers",
+    NOTIFICATIONS_HIGH: "notification_workers_high",
+    NOTIFICATIONS_LOW: "notification_workers_low",
+}
 """Topic → the consumer group that works it off."""
 
 IDLE_POLL_S = 0.5

@@ -11,7 +11,7 @@ import asyncpg
 import msgspec
 import structlog
 from prometheus_client import Counter, Histogram
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 
 from reference_impl.settings import Settings
@@ -99,7 +99,7 @@ def operation(name: str, handler: Handler) -> Callable[[Request], Awaitable[Resp
     return endpoint
 
 
-def caller(request: Request) -> int:
+def caller(request: HTTPConnection) -> int:
     """The user id that the gateway put in ``X-User-Id``."""
     text = request.headers.get("x-user-id")
     if text is None:

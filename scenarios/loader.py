@@ -19,7 +19,9 @@ from scenarios.fields import Path, Place, ScenarioError, hint, text
 from scenarios.objectives import Names, read_events, read_faults, read_slo
 
 _EVERYWHERE = ("question", "run", "slo", "faults")
-_PLATFORM = ("population", "load", "feed", "uploads", "stations", "topics", "service_times", "costs", "events")
+_PLATFORM = (
+    "population", "load", "feed", "uploads", "notifications", "stations", "topics", "service_times", "costs", "events",
+)  # fmt: skip
 Read = TypeVar("Read")
 
 
@@ -103,6 +105,7 @@ def _platform(document: Document) -> Scenario:
         load=_section(document, "load", sections.read_load),
         feed=_section(document, "feed", sections.read_feed),
         uploads=_section(document, "uploads", sections.read_uploads),
+        notifications=_section(document, "notifications", sections.read_notifications),
         stations=stations,
         topics=topics,
         service_times=_section(document, "service_times", sections.read_service_times, defaults["service_times"]),
@@ -129,6 +132,7 @@ def _declared(document: Document) -> Scenario:
         load=sections.read_load(Place({}), defaults["load"]),
         feed=sections.read_feed(Place({}), defaults["feed"]),
         uploads=sections.read_uploads(Place({}), defaults["uploads"]),
+        notifications=sections.read_notifications(Place({}), defaults["notifications"]),
         stations={},
         topics={},
         service_times={},

@@ -12,6 +12,7 @@ from model.scenario import (
     STRATEGIES,
     Feed,
     Load,
+    Notifications,
     Population,
     Run,
     StationSettings,
@@ -38,7 +39,13 @@ from scenarios.fields import (
 from scenarios.units import split_unit
 
 # The platform's consumer groups: their members are reported as stations of these names.
-WORKERS = {"fanout_dispatchers": "posts", "fanout_workers": "fanout", "interaction_workers": "interactions"}
+WORKERS = {
+    "fanout_dispatchers": "posts",
+    "fanout_workers": "fanout",
+    "interaction_workers": "interactions",
+    "notification_workers_high": "notifications_high",
+    "notification_workers_low": "notifications_low",
+}
 
 _RUN: Spec = {
     "duration_s": Field(number(above=True)),
@@ -71,6 +78,8 @@ _LOAD: Spec = {
     "unlikes_per_like": Field(number()),
     "post_popularity_exponent": Field(number(0, 10)),
     "think_time_s": Field(number()),
+    "subscribes_per_feed_open": Field(number()),
+    "streams_per_feed_open": Field(number()),
 }
 _FEED: Spec = {
     "strategy": Field(choice(STRATEGIES)),
@@ -85,6 +94,12 @@ _UPLOADS: Spec = {
     "part_loss_ratio": Field(number(0, 0.9)),
     "edge_ttl_s": Field(number(above=True)),
     "viewed_files": Field(whole(1, 100_000_000)),
+}
+_NOTIFICATIONS: Spec = {
+    "online_ratio": Field(number(0, 1)),
+    "like_window_s": Field(number(above=True)),
+    "push_quota_per_s": Field(number(above=True)),
+    "push_quota_burst": Field(number(1)),
 }
 _STATION: Spec = {
     "servers": Field(whole(1, 1_000_000)),
@@ -165,6 +180,11 @@ def read_uploads(place: Place, value: Any) -> Uploads:
     if uploads.least_bytes > uploads.most_bytes:
         raise place.at("least_bytes").error("is more than most_bytes", "give the smaller size first")
     return uploads
+
+
+def read_notifications(place: Place, value: Any) -> Notifications:
+    """`[notifications]`."""
+    return Notifications(**read_fields(place, value, _NOTIFICATIONS))
 
 
 def read_stations(place: Place, value: Any, known: Mapping[str, Any]) -> dict[str, StationSettings]:

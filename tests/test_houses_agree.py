@@ -30,7 +30,11 @@ def calls_of_ask() -> list[tuple[str, str]]:
     found = []
     for path in sorted((ROOT / "loadtest").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "ask":
+            if (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Attribute)
+                and node.func.attr in ("ask", "listen")
+            ):
                 operation, method = node.args[:2]
                 if isinstance(operation, ast.Constant) and isinstance(method, ast.Constant):
                     found.append((operation.value, method.value))
@@ -52,6 +56,7 @@ def test_milestones_topics_and_workers_have_one_vocabulary():
         milestones.FEED_DELIVERED,
         milestones.INTERACTIONS_APPLIED,
         milestones.UPLOADS_READY,
+        *milestones.NOTIFICATIONS_DELIVERED.values(),
     }
     assert set(MILESTONES) == set(network.milestone_names())
     assert {topic.name: topic.workers for topic in network.topics} == topics.GROUPS

@@ -18,6 +18,7 @@ from model.engines.order import OK, OUTCOMES
 from model.live.asked import Asked, Outcome, Room
 from model.live.feed import LiveFeed
 from model.live.interactions import LiveInteractions
+from model.live.notifications import Listener, LiveNotifications
 from model.live.posts import LivePosts
 from model.live.uploads import LiveUploads
 from model.population import FollowGraph
@@ -50,9 +51,12 @@ class LivePlatform:
         self._asked: dict[int, Asked] = {}
         posts = LivePosts(self.graph.users, scenario.population.initial_posts_per_user)
         feed = LiveFeed(scenario, self.graph, posts)
+        self.notifications = LiveNotifications(scenario, posts)
+        interactions = LiveInteractions(posts, self.notifications.is_online)
         uploads = LiveUploads(scenario, posts, feed.fan_out)
         self._rooms: dict[str, Room] = {
-            "feed": feed, "graph": feed, "interactions": LiveInteractions(posts), "uploads": uploads,
+            "feed": feed, "graph": feed, "interactions": interactions, "uploads": uploads,
+            "notifications": self.notifications,
         }  # fmt: skip
         self.began_s = uploads.began_s
 
@@ -76,6 +80,10 @@ class LivePlatform:
         self._asked[request] = asked
         return request
 
+    def listen(self, user: int, listener: Listener) -> Callable[[], None]:
+        """Call `listener` with every notification for `user`, until the function that is returned is called."""
+        return self.notifications.listen(user, listener)
+
     def _room(self, asked: Asked) -> Room:
         return self._rooms[asked.operation.partition(".")[0]]
 
@@ -97,5 +105,5 @@ class LivePlatform:
         """The engine tells: what a request set going has become visible."""
         asked = self._asked[request]
         name = self._milestones[milestone]
-        # The milestone's room, not the request's: an upload reaches followers as any post does.
+        # The milestone's room, not the request's: an upload reaches followers, a like the author's notifications.
         self._rooms[name.partition(".")[0]].marked(name, asked, ordinal, float(self.env.now))

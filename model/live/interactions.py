@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 from typing import Any
 
 from model.live.asked import Asked, Outcome
 from model.live.posts import LivePosts
 
 COMMENTS_SHOWN = 20
+_TOLD = {"interactions.comment": "told_comment", "interactions.like": "told_like"}
 
 
 class LiveInteractions:
@@ -16,17 +18,30 @@ class LiveInteractions:
 
     goes_on = frozenset({"interactions.like", "interactions.unlike", "interactions.comment"})
 
-    def __init__(self, posts: LivePosts) -> None:
-        self.posts = posts
+    def __init__(self, posts: LivePosts, is_online: Callable[[int], bool]) -> None:
+        self.posts, self.is_online = posts, is_online
+        self.told: set[tuple[int, int]] = set()
         self.likes: defaultdict[int, set[int]] = defaultdict(set)
         self.comments: defaultdict[int, list[dict[str, Any]]] = defaultdict(list)
 
     def attributes(self, asked: Asked) -> dict[str, float]:
-        """The post is the key of the log's partition."""
-        return {"post": float(asked.arguments["post"])}
+        """The post is the key of the log's partition; its author is told of a like or comment, if it is another's."""
+        number = int(asked.arguments["post"])
+        read = {"post": float(number)}
+        post = self.posts.find(number) if asked.operation in _TOLD else None
+        if post is None or post.author == asked.user:
+            return read
+        if asked.operation == "interactions.like":
+            if (number, asked.user) in self.told:
+                return read  # an event's id is that of the like: its author has been told
+            self.told.add((number, asked.user))
+        asked.kept["online"] = self.is_online(post.author)
+        online = float(asked.kept["online"])
+        return read | {"author": float(post.author), _TOLD[asked.operation]: 1.0, "online": online}
 
     def answer(self, asked: Asked, now_s: float) -> Outcome:
         """Accepted, or what a reader sees now. As in the reference nobody looks whether a liked post exists."""
+        asked.kept["answered_s"] = now_s
         if asked.operation == "interactions.comment":
             return Outcome("ok", {"id": str(asked.request)})
         if asked.operation != "interactions.read":

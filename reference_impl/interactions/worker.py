@@ -29,6 +29,7 @@ import structlog
 from confluent_kafka import Message
 from prometheus_client import Counter, Histogram
 
+from reference_impl.interactions.events import EventPublisher
 from reference_impl.interactions.records import Interaction, decode
 from reference_impl.milestones import INTERACTIONS_APPLIED, MilestoneFile
 
@@ -96,13 +97,16 @@ class Batch:
 class InteractionWorker:
     """Works off the topic ``interactions``."""
 
-    def __init__(self, pool: asyncpg.Pool, milestones: MilestoneFile, generation: int) -> None:
+    def __init__(
+        self, pool: asyncpg.Pool, milestones: MilestoneFile, generation: int, events: EventPublisher | None = None
+    ) -> None:
         self._pool = pool
+        self._events = events
         self._milestones = milestones
         self._generation = generation
 
     async def handle(self, messages: Sequence[Message]) -> None:
-        """Apply a batch of records in one transaction, then record its milestones."""
+        """Apply a batch of records in one transaction, record its milestones, and tell the posts' authors."""
         batch = Batch()
         for message in messages:
             try:
@@ -117,6 +121,9 @@ class InteractionWorker:
         applied_total.inc(len(applied))
         unchanged_total.inc(batch.events - len(applied))
         batch_events.observe(batch.events)
+        if self._events:
+            likes = [event for _, event in batch.likes.values()]
+            await self._events.publish([*likes, *batch.comments.values()])
 
     async def apply(self, batch: Batch) -> list[Interaction]:
         """Apply ``batch``; return its events that count as applied now.

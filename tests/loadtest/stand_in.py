@@ -42,6 +42,9 @@ class StandIn:
             self.env.process(self._serve(operation, user, arguments, done))
         return len(self.asked)
 
+    def listen(self, user: int, listener: Callable[[dict[str, Any]], None]) -> Callable[[], None]:
+        return lambda: None  # nobody tells anybody of anything here
+
     def _serve(self, operation: str, user: int, arguments: dict[str, Any], done: Callable[[Outcome], None]) -> Any:
         begin_s = self.env.now
         if operation == "feed.publish" and arguments["title"] == "broken":
@@ -95,6 +98,8 @@ def install() -> None:
         unlikes_per_like=0.1,
         uploads_per_feed_open=float(os.environ.get("FC_UPLOADS", "0")),
         views_per_feed_open=float(os.environ.get("FC_UPLOADS", "0")),
+        subscribes_per_feed_open=0.05,
+        streams_per_feed_open=0.05,
     )
     population = SimpleNamespace(users=50, initial_posts_per_user=3)
     uploads = SimpleNamespace(least_bytes=1_000_000, most_bytes=3_000_000, part_loss_ratio=0.2)

@@ -19,6 +19,8 @@ CONTRACT = {
     ("uploads.complete", "POST", "/media/uploads/{id}", 200),
     ("uploads.status", "GET", "/v1/uploads/{id}", 200),
     ("uploads.view", "GET", "/v1/media/{id}", 200),
+    ("notifications.subscribe", "PUT", "/v1/devices/{id}", 204),
+    ("notifications.stream", "WS", "/v1/notifications", 101),
 }
 
 

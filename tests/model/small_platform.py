@@ -30,6 +30,12 @@ TIMES_S = {
     "database_follow": 2.0,
     "kafka_acknowledgement": 0.5,
     "kafka_commit": 0.25,
+    "database_subscribe": 2.0,
+    "database_connect": 2.0,
+    "database_notify_batch": 2.0,
+    "api_notify": 1.0,
+    "network_notice": 0.25,
+    "network_push": 4.0,
 }
 COSTS_S = {
     "api_feed_row": 1 / 64,
@@ -40,6 +46,7 @@ COSTS_S = {
     "database_fanout_row": 1 / 16,
     "database_interaction": 1 / 8,
     "database_hot_post": 1 / 4,
+    "database_notification": 1 / 8,
 }
 SIZES = [
     "feed.threshold=2",

@@ -18,7 +18,7 @@ NOBODY_NEAR = 100.0  # seconds between requests that shall not meet
 def asked(settings, operation, user, post=None):
     """The attributes of one request."""
     values = platform.request_attributes(settings, GRAPH, operation, np.array([user]), np.array([0.5]))
-    attributes = {name: float(value[0]) for name, value in values.items()}
+    attributes = {name: float(value[0]) for name, value in values.items() if not name.startswith("told_")}
     return attributes if post is None else attributes | {"post": float(post)}
 
 
