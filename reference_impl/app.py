@@ -11,18 +11,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-<<<<<<< HEAD
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
-=======
-import functools
-from collections.abc import AsyncIterator, Awaitable, Callable
->>>>>>> c86c0fc (wip search reference)
 
 import uvicorn
 from confluent_kafka import KafkaException
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from redis.exceptions import RedisError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -35,13 +29,8 @@ from reference_impl.database import open_pool
 from reference_impl.feed import api as feed
 from reference_impl.interactions import api as interactions
 from reference_impl.milestones import MilestoneFile
-<<<<<<< HEAD
 from reference_impl.notifications import api as notifications
 from reference_impl.notifications.streams import Streams
-=======
-from reference_impl.search import api as search
-from reference_impl.search.index import IndexRefused, IndexUnavailable
->>>>>>> c86c0fc (wip search reference)
 from reference_impl.settings import Settings
 from reference_impl.topics import LogProducer
 from reference_impl.uploads import api as uploads
@@ -49,14 +38,11 @@ from reference_impl.uploads.store import ObjectStore
 from reference_impl.web import UNAVAILABLE, Handler, Platform, error_response, json_response, operation
 
 HEALTH_TIMEOUT_S = 2.0
+SHUTDOWN_S = 3
 REQUIRED = ("database", "kafka")
 """Without any other dependency most of the platform goes on."""
-<<<<<<< HEAD
 MAX_MESSAGE_BYTES = 16 * 1024
 """Of a WebSocket: what devices say is short."""
-=======
-SHUTDOWN_S = 3
->>>>>>> c86c0fc (wip search reference)
 
 OPERATIONS: tuple[tuple[str, str, str, Handler | Callable[[WebSocket], Awaitable[None]]], ...] = (
     ("feed.publish", "POST", "/v1/posts", feed.publish),
@@ -70,12 +56,8 @@ OPERATIONS: tuple[tuple[str, str, str, Handler | Callable[[WebSocket], Awaitable
     ("uploads.begin", "POST", "/v1/uploads", uploads.begin),
     ("uploads.status", "GET", "/v1/uploads/{id}", uploads.status),
     ("uploads.view", "GET", "/v1/media/{id}", uploads.view),
-<<<<<<< HEAD
     ("notifications.subscribe", "PUT", "/v1/devices/{id}", notifications.subscribe),
     ("notifications.stream", "WS", "/v1/notifications", notifications.stream),
-=======
-    ("search.query", "GET", "/v1/search", search.query),
->>>>>>> c86c0fc (wip search reference)
 )
 """Operation, method (WS: a WebSocket), path, handler. The operation's name is the route's, and the model's, and the load test's."""
 
@@ -97,10 +79,10 @@ async def healthz(request: Request) -> Response:
             return repr(error)
         return "ok"
 
-    async def answer(check: Callable[[], Awaitable[None]]) -> str:
+    async def store() -> str:
         try:
-            await asyncio.wait_for(check(), HEALTH_TIMEOUT_S)
-        except (*UNAVAILABLE, IndexUnavailable, IndexRefused, RedisError) as error:
+            await asyncio.wait_for(platform.store.check(), HEALTH_TIMEOUT_S)
+        except UNAVAILABLE as error:
             return repr(error)
         return "ok"
 
@@ -111,14 +93,8 @@ async def healthz(request: Request) -> Response:
             return repr(error)
         return "ok"
 
-    checks: dict[str, Callable[[], Awaitable[str]]] = {
-        "database": database,
-        "kafka": kafka,
-        "store": functools.partial(answer, platform.store.check),
-        "search_engine": functools.partial(answer, request.app.state.search.index.check),
-        "redis": functools.partial(answer, request.app.state.search.cache.check),
-    }
-    states = dict(zip(checks, await asyncio.gather(*(check() for check in checks.values())), strict=True))
+    names = ("database", "kafka", "store")
+    states = dict(zip(names, await asyncio.gather(database(), kafka(), store()), strict=True))
     if all(states[name] == "ok" for name in REQUIRED):
         whole = all(state == "ok" for state in states.values())
         return json_response({"status": "ok" if whole else "degraded", "dependencies": states})
@@ -156,18 +132,13 @@ def create_app(settings: Settings) -> Starlette:
         producer = LogProducer(settings)
         milestones = MilestoneFile(settings.state_dir, "api")
         app.state.platform = Platform(settings, pool, producer, ObjectStore(settings), milestones)
-<<<<<<< HEAD
         app.state.streams = Streams(settings, pool, milestones)
-=======
-        app.state.search = search.Search(settings)
->>>>>>> c86c0fc (wip search reference)
         try:
             await app.state.streams.start()
             yield
         finally:
             await app.state.streams.close()
             milestones.close()
-            await app.state.search.close()
             await producer.close()
             await pool.close()
 

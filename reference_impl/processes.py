@@ -20,15 +20,10 @@ import psutil
 
 API, DISPATCHER, FANOUT_WORKER, INTERACTION_WORKER = "api", "fanout_dispatcher", "fanout_worker", "interaction_worker"
 RECONCILER, EDGE = "upload_reconciler", "edge"
-<<<<<<< HEAD
 NOTIFICATION_WORKER, PUSH_GATEWAY = "notification_worker", "push_gateway"
 ROLES = (
     API, DISPATCHER, FANOUT_WORKER, INTERACTION_WORKER, RECONCILER, EDGE, NOTIFICATION_WORKER, PUSH_GATEWAY,
 )  # fmt: skip
-=======
-SEARCH_ENGINE, CDC, INDEXER = "search_engine", "cdc", "indexer"
-ROLES = (API, DISPATCHER, FANOUT_WORKER, INTERACTION_WORKER, RECONCILER, EDGE, SEARCH_ENGINE, CDC, INDEXER)
->>>>>>> c86c0fc (wip search reference)
 """What a process of ours can be; servers have roles of their own."""
 
 _started: list[subprocess.Popen[bytes]] = []

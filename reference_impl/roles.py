@@ -17,7 +17,6 @@ from reference_impl import logs
 from reference_impl.database import open_pool
 from reference_impl.processes import (
     API,
-<<<<<<< HEAD
     DISPATCHER,
     EDGE,
     FANOUT_WORKER,
@@ -37,19 +36,6 @@ from reference_impl.topics import (
     LogProducer,
     work,
 )
-=======
-    CDC,
-    DISPATCHER,
-    EDGE,
-    FANOUT_WORKER,
-    INDEXER,
-    INTERACTION_WORKER,
-    RECONCILER,
-    SEARCH_ENGINE,
-)
-from reference_impl.settings import Settings
-from reference_impl.topics import FANOUT, INTERACTIONS, POSTS, SEARCH, LogConsumer, LogProducer, work
->>>>>>> c86c0fc (wip search reference)
 
 log = structlog.get_logger()
 
@@ -66,17 +52,10 @@ def run(role: str, name: str, metrics_port: int, settings: Settings) -> None:
     if role == EDGE:
         _serve_edge(metrics_port, settings)
         return
-<<<<<<< HEAD
     if role == PUSH_GATEWAY:
         from reference_impl.notifications import gateway
 
         gateway.serve(settings)
-=======
-    if role == SEARCH_ENGINE:
-        from reference_impl.search import engine_server
-
-        engine_server.serve(settings)
->>>>>>> c86c0fc (wip search reference)
         return
     if metrics_port:
         start_http_server(metrics_port, addr="127.0.0.1")
@@ -85,23 +64,11 @@ def run(role: str, name: str, metrics_port: int, settings: Settings) -> None:
         FANOUT_WORKER: _fan_out,
         INTERACTION_WORKER: _interact,
         RECONCILER: _reconcile,
-<<<<<<< HEAD
         NOTIFICATION_WORKER: _notify,
-=======
-        CDC: _capture,
-        INDEXER: _index,
->>>>>>> c86c0fc (wip search reference)
     }
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(workers[role](name, settings))
     log.info("stopped")
-
-
-def _stop_signal() -> asyncio.Event:
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    return stop
 
 
 @contextlib.asynccontextmanager
@@ -109,7 +76,9 @@ async def _worker(
     name: str, settings: Settings, topic: str
 ) -> AsyncIterator[tuple[asyncpg.Pool, LogConsumer, asyncio.Event]]:
     """A worker's pool, consumer and stop signal; the consumer leaves its group at the end."""
-    stop = _stop_signal()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
     pool = await open_pool(settings, settings.worker_pool_size, name)
     consumer = LogConsumer(settings, topic)
     try:
@@ -165,7 +134,9 @@ async def _reconcile(name: str, settings: Settings) -> None:
     from reference_impl.uploads.settle import Settler
     from reference_impl.uploads.store import ObjectStore
 
-    stop = _stop_signal()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
     pool = await open_pool(settings, settings.worker_pool_size, name)
     producer, milestones, store = LogProducer(settings), MilestoneFile(settings.state_dir, name), ObjectStore(settings)
     worker_ready.set(1)
@@ -188,7 +159,6 @@ def _serve_edge(port: int, settings: Settings) -> None:
     )  # fmt: skip
 
 
-<<<<<<< HEAD
 async def _notify(name: str, settings: Settings) -> None:
     from reference_impl.milestones import MilestoneFile
     from reference_impl.notifications.push import Providers
@@ -209,34 +179,3 @@ async def _notify(name: str, settings: Settings) -> None:
             await providers.close()
             await channels.aclose()
             milestones.close()
-=======
-async def _capture(name: str, settings: Settings) -> None:
-    from reference_impl.search.cdc import Capture
-    from reference_impl.search.index import SearchIndex
-
-    stop = _stop_signal()
-    pool = await open_pool(settings, settings.worker_pool_size, name)
-    producer, index = LogProducer(settings), SearchIndex(settings)
-    try:
-        await Capture(settings, pool, producer, index).run(stop)
-    finally:
-        await producer.close()
-        await index.close()
-        await pool.close()
-
-
-async def _index(name: str, settings: Settings) -> None:
-    from reference_impl.milestones import MilestoneFile
-    from reference_impl.search.index import SearchIndex
-    from reference_impl.search.indexer import Indexer
-
-    async with _worker(name, settings, SEARCH) as (_, consumer, stop):
-        index, milestones = SearchIndex(settings), MilestoneFile(settings.state_dir, name)
-        indexer = Indexer(index, milestones)
-        await indexer.wait_for_indexes(stop)
-        watching = asyncio.create_task(indexer.watch())
-        await work(consumer, indexer.handle, stop)
-        watching.cancel()
-        milestones.close()
-        await index.close()
->>>>>>> c86c0fc (wip search reference)
