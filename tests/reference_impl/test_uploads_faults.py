@@ -1,0 +1,175 @@
+"""Uploads with an object store of one's own (by URL), which sends no notifications, and which dies."""
+
+import json
+import signal
+import time
+
+import httpx
+import pytest
+
+from reference_impl import embedded, embedded_store, processes, state
+from reference_impl.settings import Settings
+from reference_impl.uploads.store import ObjectStore
+from tests.reference_impl.media import MIB, begin, complete, content, send_parts, status
+from tests.reference_impl.stack import Stack, eventually
+
+KEYS = ("access", "a secret key of the tests")
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def external_store(tmp_path_factory):
+    """A SeaweedFS that knows nothing of the reference: (its process, its URL)."""
+    folder = tmp_path_factory.mktemp("external")
+    child, url, master_port = embedded_store.start_store(folder, folder, processes.free_port(), KEYS, "pictures", None)
+    try:
+        embedded_store.wait_for_store(url, master_port, "pictures", child)
+        yield child, url
+    finally:
+        processes.stop([child], 0.1, embedded.STOP_SIGNALS)
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory, external_store):
+    """A reference that uses it. Abandoned is what is not complete after 8 s."""
+    variables = {
+        "FLASHCROWD_S3_URL": external_store[1],
+        "FLASHCROWD_S3_ACCESS_KEY": KEYS[0],
+        "FLASHCROWD_S3_SECRET_KEY": KEYS[1],
+        "FLASHCROWD_S3_BUCKET": "pictures",
+        "FLASHCROWD_STORE_EVENTS_SECRET": "what we share with the store",
+        "FLASHCROWD_UPLOAD_RECONCILE_AFTER_S": "1",
+        "FLASHCROWD_UPLOAD_ABANDONED_AFTER_S": "8",
+    }
+    running = Stack(tmp_path_factory.mktemp("own"), variables)
+    try:
+        running.command("up")
+        running.command("seed", "--users", "20", "--mean-followees", "4")
+        yield running
+    finally:
+        running.client.close()
+        running.command("down")
+
+
+@pytest.fixture
+def reconciler(own):
+    return own.process("upload_reconciler")
+
+
+def counter(own, name):
+    return own.status()["counters"][name]
+
+
+def test_a_lost_notification_is_repaired(own):
+    repaired = counter(own, "uploads_repaired")
+    data = content(9 * MIB)
+    begun = begin(own, 1, len(data))
+    complete(send_parts(begun, data))
+    eventually(lambda: status(own, 1, begun["id"])["status"] == "success")
+    assert counter(own, "uploads_repaired") == repaired + 1
+    assert own.ask("GET", f"/v1/posts/{begun['post_id']}", None, 200)["author_id"] == 1
+    followers = [row[0] for row in own.sql("SELECT follower_id FROM followers WHERE followee_id = 1")]
+    eventually(lambda: all(begun["post_id"] in own.feed(user) for user in followers))
+    assert [weight for *_, weight in own.milestones("uploads.ready")] == [1]
+    assert httpx.get(begun["view_url"]).content == data
+
+
+def test_a_bad_object_whose_notification_was_lost_is_refused(own):
+    data = content(MIB, b"MZ")
+    begun = begin(own, 2, len(data))
+    complete(send_parts(begun, data))
+    assert eventually(lambda: (s := status(own, 2, begun["id"]))["status"] != "pending" and s)["status"] == "refused"
+
+
+def test_an_event_in_s3s_format_publishes(own, reconciler):
+    data = content(MIB, b"\xff\xd8\xff\xe0\x00\x10JFIF\x00")
+    begun = begin(own, 3, len(data), media_type="image/jpeg")
+    reconciler.suspend()
+    try:
+        complete(send_parts(begun, data))
+        record = {
+            "eventName": "ObjectCreated:CompleteMultipartUpload",
+            "s3": {"bucket": {"name": "pictures"}, "object": {"key": f"uploads%2F{begun['id']}", "size": len(data)}},
+        }
+        url, token = own.state["api_url"] + "/v1/store-events", {"Authorization": "Bearer what we share with the store"}
+        assert status(own, 3, begun["id"])["status"] == "pending"
+        assert httpx.post(url, content=json.dumps({"Records": [record]}), headers=token).status_code == 204
+        assert status(own, 3, begun["id"])["status"] == "success"
+    finally:
+        reconciler.resume()
+
+
+def test_a_killed_reconciler_is_no_loss(own, reconciler):
+    data = content(MIB)
+    begun = begin(own, 4, len(data))
+    reconciler.send_signal(signal.SIGKILL)
+    complete(send_parts(begun, data))
+    time.sleep(1.5)
+    assert status(own, 4, begun["id"])["status"] == "pending"
+    own.command("up")  # starts what has died
+    eventually(lambda: status(own, 4, begun["id"])["status"] == "success")
+    assert own.sql("SELECT count(*) FROM posts WHERE id = $1", begun["post_id"]) == [(1,)]
+
+
+def test_an_abandoned_upload_is_ended_and_its_parts_deleted(own):
+    data = content(9 * MIB)
+    begun = begin(own, 5, len(data), key="never finished")
+    transfer = send_parts(begun, data, numbers={1})
+    ended = eventually(lambda: (s := status(own, 5, begun["id"]))["status"] != "pending" and s)
+    assert (ended["status"], ended["reason"]) == ("refused", "it was not completed in time")
+    eventually(lambda: httpx.get(transfer.list_url).status_code == 404)
+    assert 400 <= httpx.put(transfer.parts[1].url, content=data[8 * MIB :]).status_code < 500
+    assert begin(own, 5, len(data), key="never finished")["status"] == "refused"
+
+
+def test_an_upload_that_no_row_knows_of_is_aborted(own):
+    import asyncio
+
+    settings: Settings = state.read(own.state_dir).to_settings()
+    store = ObjectStore(settings)
+    orphan = asyncio.run(store.begin("uploads/999999", "video/mp4"))
+
+    def uploads():
+        return {upload.upload_id for upload in asyncio.run(store.unfinished())}
+
+    assert orphan in uploads()
+    pending = begin(own, 6, 9 * MIB)  # younger than that, and known
+    eventually(lambda: orphan not in uploads())
+    assert status(own, 6, pending["id"])["status"] in ("pending", "refused")
+
+
+def test_without_its_store_the_platform_goes_on(own, external_store):
+    """The last one here: the store does not come back."""
+    data = content(MIB)
+    begun = begin(own, 7, len(data))
+    complete(send_parts(begun, data))
+    eventually(lambda: status(own, 7, begun["id"])["status"] == "success")
+    assert httpx.get(begun["view_url"]).content == data
+    processes.stop([external_store[0]], 0.1, embedded.STOP_SIGNALS)
+    answer = own.request(
+        "POST", "/v1/uploads", 7, headers={"Idempotency-Key": "now"},
+        json={"title": "t", "content": "", "media_type": "video/mp4", "size_bytes": 9 * MIB},
+    )  # fmt: skip
+    assert (answer.status_code, list(answer.json())) == (503, ["error"])
+    own.ask("GET", "/v1/feed", 7, 200)
+    own.publish(7)
+    assert httpx.get(begun["view_url"]).content == data  # the edge has it
+    health = httpx.get(own.state["api_url"] + "/healthz", timeout=10)
+    assert (health.status_code, health.json()["status"]) == (200, "degraded")
+    assert health.json()["dependencies"]["store"] != "ok"
+    assert own.status(code=1)["up"] is False
+
+
+def test_down_ends_the_embedded_store_too_and_has_to_kill_nobody(tmp_path):
+    running = Stack(tmp_path / "state")
+    try:
+        running.command("up")
+        running.command("seed", "--users", "10", "--mean-followees", "2")
+        data = content(MIB)
+        complete(send_parts(begin(running, 1, len(data)), data))
+        found = running.descendants()
+    finally:
+        done = running.command("down")
+        running.client.close()
+    assert "killed" not in done.stderr
+    assert len(found) > 10
