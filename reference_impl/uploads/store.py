@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
@@ -16,7 +17,9 @@ from typing import Any, TypeVar
 from reference_impl.settings import Settings
 
 PREFIX = "uploads/"
-CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 2.0, 8.0
+CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 1.0, 4.0
+THREADS = 8
+"""Our own, so that a store that hangs holds up nothing else."""
 Result = TypeVar("Result")
 
 
@@ -53,6 +56,7 @@ class ObjectStore:
         from botocore.config import Config
 
         self._bucket = settings.s3_bucket
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="store")
         self._client = boto3.client(
             "s3",
             endpoint_url=settings.s3_url or None,
@@ -65,7 +69,7 @@ class ObjectStore:
                 retries={"total_max_attempts": 2},
                 connect_timeout=CONNECT_TIMEOUT_S,
                 read_timeout=READ_TIMEOUT_S,
-                max_pool_connections=16,
+                max_pool_connections=THREADS,
                 # A checksum in the signature would have to be known before the client has read the file.
                 request_checksum_calculation="when_required",
                 response_checksum_validation="when_required",
@@ -162,7 +166,7 @@ class ObjectStore:
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
-            return await asyncio.to_thread(call)
+            return await asyncio.get_running_loop().run_in_executor(self._threads, call)
         except ClientError as error:
             if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") == 404:
                 return None
