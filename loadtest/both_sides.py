@@ -30,6 +30,8 @@ LOCUSTFILE = Path(__file__).with_name("locustfile.py")
 STOP_WITHIN_S = 20.0
 DRAIN_WITHIN_S = 30.0
 PROGRESS_EVERY_S = 5.0
+SCALED = ("fanout_workers", "interaction_workers", "indexers")
+"""Worker kinds of which the scenario says how many."""
 
 
 class CompareError(Exception):
@@ -160,6 +162,9 @@ class Reference:
             "LIKE_WINDOW_S": notifications.like_window_s,
             "PUSH_QUOTA_PER_S": notifications.push_quota_per_s,
             "PUSH_QUOTA_BURST": round(notifications.push_quota_burst),
+            "SEARCH_SHARDS": self.scenario.search.shards,
+            "SEARCH_REFRESH_S": self.scenario.search.refresh_s,
+            "SEARCH_CACHE_TTL_S": self.scenario.search.cache_ttl_s,
         }
         return {f"FLASHCROWD_{name}": str(value) for name, value in values.items()}
 
@@ -171,7 +176,7 @@ class Reference:
         self.started = not status.stdout.strip()  # a report means that something is up
         stations = self.scenario.stations
         workers = [
-            f"--{kind.replace('_', '-')}={stations[kind].servers}" for kind in ("fanout_workers", "interaction_workers")
+            f"--{kind.replace('_', '-')}={stations[kind].servers}" for kind in SCALED
         ]
         # A process is a member of both groups.
         members = max(stations[f"notification_workers_{tier}"].servers for tier in ("high", "low"))
@@ -199,8 +204,9 @@ class Reference:
         """Wait until the workers have caught up with what the load left behind."""
         deadline = time.monotonic() + DRAIN_WITHIN_S
         while time.monotonic() < deadline:
-            lag = json.loads(self._call("status", "--json"))["lag_records"]
-            if lag is not None and not any(lag.values()):
+            status = json.loads(self._call("status", "--json"))
+            lag = status["lag_records"]
+            if lag is not None and not any((*lag.values(), *status["search_lag"].values())):
                 return
             progress(f"reference: workers are catching up ({sum((lag or {}).values())} records)")
             time.sleep(1)

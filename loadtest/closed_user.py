@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from random import Random
 
-from loadtest import feed, graph, interactions, notifications, uploads
+from loadtest import feed, graph, interactions, notifications, search, uploads
 from loadtest.platform_user import PlatformUser
 from loadtest.settings import LoadSettings
 
@@ -78,6 +78,8 @@ class ClosedUser(PlatformUser):
                 uploads.upload(self, f"{self.key_prefix()}-{self.uploads}", action.which)
             case "uploads.view":
                 uploads.view(self, action.which)
+            case "search.query":
+                search.query(self, action.which)
             case "graph.unfollow":
                 self._unfollow(action)
             case "notifications.subscribe":

@@ -22,7 +22,8 @@ LEAST_SAMPLES = 30  # fewer say nothing about an interval
 WRITES = ("feed.publish", "interactions.like", "interactions.unlike", "interactions.comment")
 APPLIED, DELIVERED, READY = "interactions.applied", "feed.delivered", "uploads.ready"
 NOTIFIED = ("notifications.delivered.comment", "notifications.delivered.like")
-MILESTONES = (DELIVERED, APPLIED, READY, *NOTIFIED)
+SEARCHABLE = "search.searchable"
+MILESTONES = (DELIVERED, APPLIED, READY, *NOTIFIED, SEARCHABLE)
 
 
 @dataclass(frozen=True)
@@ -180,6 +181,7 @@ def throughput(sides: dict[str, Side], window: Window) -> list[dict[str, Any]]:
     add("posts accepted", answered(["feed.publish"]))
     add("feed rows delivered", reached(DELIVERED))
     add("uploads ready", reached(READY))
+    add("posts searchable", reached(SEARCHABLE))
     return rows
 
 

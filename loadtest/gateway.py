@@ -81,6 +81,7 @@ ROUTES = (
     Route("uploads.complete", "POST", "/media/uploads/{id}", 200, "upload"),
     Route("uploads.status", "GET", "/v1/uploads/{id}", 200, "upload"),
     Route("uploads.view", "GET", "/v1/media/{id}", 200, "media"),
+    Route("search.query", "GET", "/v1/search", 200, query=("q", "kind", "limit")),
     Route("graph.follow", "PUT", "/v1/users/{id}/follow", 204, "followee"),
     Route("graph.unfollow", "DELETE", "/v1/users/{id}/follow", 204, "followee"),
     Route("notifications.subscribe", "PUT", "/v1/devices/{id}", 204, "device", body=("token", "platform")),

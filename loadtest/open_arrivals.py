@@ -12,7 +12,7 @@ from typing import Any
 import gevent
 from gevent.pool import Pool
 
-from loadtest import feed, graph, interactions, notifications, plugin, private_names, uploads
+from loadtest import feed, graph, interactions, notifications, plugin, private_names, search, uploads
 from loadtest.closed_user import MEAN_POST_BYTES
 from loadtest.platform_user import PlatformUser
 
@@ -81,6 +81,8 @@ class ArrivalsUser(PlatformUser):
                 uploads.upload(self, f"{self.key_prefix()}-{number}", which, **asked)
             case "uploads.view":
                 uploads.view(self, which, **asked)
+            case "search.query":
+                search.query(self, which, **asked)
             case "graph.follow":
                 graph.follow(self, other, **asked)
             case "graph.unfollow":

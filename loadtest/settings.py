@@ -36,13 +36,16 @@ class LoadSettings:
     part_loss_ratio: float = 0.0
     subscribes_per_feed_open: float = 0.0
     streams_per_feed_open: float = 0.0
+    searches_per_feed_open: float = 0.0
+    distinct_queries: int = 1
+    query_popularity_exponent: float = 1.0
     arrivals_per_s: float = 0.0
     arrivals_in_flight: int = 1000
 
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            least = 1 if field.name in ("users_in_platform", "feed_limit", "arrivals_in_flight") else 0
+            least = 1 if field.name in ("users_in_platform", "feed_limit", "arrivals_in_flight", "distinct_queries") else 0
             if not least <= value < float("inf"):
                 raise ValueError(f"--{field.name.replace('_', '-')} must be at least {least}, not {value}")
 
@@ -58,6 +61,7 @@ class LoadSettings:
             "interactions.read": self.reads_per_feed_open,
             "uploads.begin": self.uploads_per_feed_open,
             "uploads.view": self.views_per_feed_open,
+            "search.query": self.searches_per_feed_open,
             "graph.follow": follows / 2,
             "graph.unfollow": follows / 2,
             "notifications.subscribe": self.subscribes_per_feed_open,
@@ -72,6 +76,7 @@ OPTIONS: tuple[tuple[str, type, str], ...] = (
     ("publishes_per_feed_open", float, "posts published per feed opened"),
     ("likes_per_feed_open", float, "likes per feed opened"),
     ("reads_per_feed_open", float, "posts read in full per feed opened"),
+    ("searches_per_feed_open", float, "searches for users or posts per feed opened"),
     ("follows_per_feed_open", float, "follows and unfollows per feed opened"),
     ("uploads_per_feed_open", float, "photos or videos uploaded per feed opened"),
     ("views_per_feed_open", float, "photos or videos looked at per feed opened"),
@@ -113,6 +118,9 @@ def from_scenario(scenario: Scenario, options: Namespace | None = None, users: i
         "part_loss_ratio": scenario.uploads.part_loss_ratio,
         "subscribes_per_feed_open": load.subscribes_per_feed_open,
         "streams_per_feed_open": load.streams_per_feed_open,
+        "searches_per_feed_open": load.searches_per_feed_open,
+        "distinct_queries": scenario.search.distinct_queries,
+        "query_popularity_exponent": scenario.search.query_popularity_exponent,
     }
     for name, _, _ in OPTIONS:
         given = getattr(options, name, None)

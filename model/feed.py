@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from model.network import Delay, Mark, Milestone, Operation, Publish, Respond, Scatter, Serve, Topic
+from model.network import Delay, Mark, Milestone, Operation, Publish, Respond, Scatter, Serve, Steps, Topic
 from model.part import Floats, Ids, Part
 from model.population import FollowGraph
 from model.scenario import Scenario
@@ -25,10 +25,13 @@ DELIVERED = Milestone("feed.delivered", since="answer")
 ATTRIBUTES = ("followees", "pulled", "rows", "scanned_posts", "batches", "batch_followers")
 
 
-def declare(scenario: Scenario) -> Part:
-    """The operations `feed.publish` and `feed.open`, and the topics of the fan-out."""
+def declare(scenario: Scenario, committed: Steps = ()) -> Part:
+    """The operations `feed.publish` and `feed.open`, and the topics of the fan-out.
+
+    `committed`: what else a post's commit sets going.
+    """
     return Part(
-        operations=(_publish(scenario), _open(scenario)),
+        operations=(_publish(scenario, committed), _open(scenario)),
         topics=(_posts(scenario), _fanout(scenario)),
         milestones=(DELIVERED,),
         attributes=ATTRIBUTES,
@@ -66,7 +69,7 @@ def _open(scenario: Scenario) -> Operation:
     )
 
 
-def _publish(scenario: Scenario) -> Operation:
+def _publish(scenario: Scenario, committed: Steps) -> Operation:
     times = scenario.service_times
     return Operation(
         "feed.publish",
@@ -75,6 +78,7 @@ def _publish(scenario: Scenario) -> Operation:
             Serve("api", times["api_publish"]),
             Delay(times["network_database"]),
             Serve("database", times["database_insert_post"]),
+            *committed,
             Publish("posts"),
             Respond(),
         ),

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from model import feed, interactions, notifications, uploads
+from model import feed, interactions, notifications, search, uploads
 from model.network import Delay, Network, Operation, Respond, Serve, Station
 from model.part import Floats, Ids, Part
 from model.population import FollowGraph, read_edge_list, synthetic_graph
@@ -24,6 +24,7 @@ OPERATIONS = (
     "uploads.complete",
     "uploads.status",
     "uploads.view",
+    "search.query",
     "graph.follow",
     "graph.unfollow",
     "notifications.subscribe",
@@ -35,19 +36,23 @@ MILESTONES = (
     uploads.READY,
     notifications.COMMENT_DELIVERED,
     notifications.LIKE_DELIVERED,
+    search.SEARCHABLE,
 )
-STATIONS = ("api", "database", "object_store", "edge")  # the other stations of a scenario are consumer groups
+# The other stations of a scenario are consumer groups.
+STATIONS = ("api", "database", "object_store", "edge", *search.STATIONS)
 
 
 def build_network(scenario: Scenario) -> Network:
     """The scenario's own network, or the platform with all its rooms."""
     if scenario.declared is not None:
         return scenario.declared.network
+    committed = search.captured(scenario)
     parts = (
-        feed.declare(scenario),
+        feed.declare(scenario, committed),
         interactions.declare(scenario),
-        uploads.declare(scenario),
+        uploads.declare(scenario, committed),
         notifications.declare(scenario),
+        search.declare(scenario),
         _ground(scenario),
     )
     stations = tuple(
@@ -109,6 +114,7 @@ def arrival_rates(scenario: Scenario) -> dict[str, float]:
         "uploads.complete": begun,
         "uploads.status": begun,  # one that finds it ready
         "uploads.view": opens * load.views_per_feed_open,
+        "search.query": opens * load.searches_per_feed_open,
         "graph.follow": opens * load.follows_per_feed_open / 2,
         "graph.unfollow": opens * load.follows_per_feed_open / 2,
         "notifications.subscribe": opens * load.subscribes_per_feed_open,
@@ -119,7 +125,7 @@ def arrival_rates(scenario: Scenario) -> dict[str, float]:
 def request_attributes(
     scenario: Scenario, graph: FollowGraph, operation: str, users: Ids, uniforms: Floats
 ) -> Mapping[str, Floats]:
-    """The attributes of requests of one operation by `users`; `uniforms` choose the posts that are liked, commented or read."""
+    """The attributes of requests of one operation by `users`; `uniforms` choose posts and queries."""
     posts_per_author = max(1, scenario.population.initial_posts_per_user)
     if operation == "feed.open":
         return feed.open_attributes(scenario, graph, users, posts_per_author)
@@ -134,6 +140,9 @@ def request_attributes(
         authors = (posts.astype(np.int64) - 1) % graph.users
         told = {"online": notifications.online(scenario, authors)}
         return interactions.event_attributes(operation, users, posts, authors) | told
+    if operation == "search.query":
+        asked_for = scenario.search
+        return {"query": search.popular_queries(asked_for.distinct_queries, asked_for.query_popularity_exponent, uniforms)}
     return {}
 
 

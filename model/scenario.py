@@ -51,6 +51,7 @@ class Load:
     publishes_per_feed_open: float
     likes_per_feed_open: float
     reads_per_feed_open: float
+    searches_per_feed_open: float
     follows_per_feed_open: float
     uploads_per_feed_open: float
     views_per_feed_open: float
@@ -95,6 +96,20 @@ class Notifications:
     like_window_s: float
     push_quota_per_s: float
     push_quota_burst: float
+
+
+@dataclass(frozen=True)
+class Search:
+    """The index in `shards`, what it shows as of its last refresh; answers are cached for `cache_ttl_s`.
+
+    `distinct_queries` are asked, by Zipf's law with `query_popularity_exponent`.
+    """
+
+    shards: int
+    refresh_s: float
+    cache_ttl_s: float
+    distinct_queries: int
+    query_popularity_exponent: float
 
 
 @dataclass(frozen=True)
@@ -177,6 +192,7 @@ class Scenario:
     feed: Feed
     uploads: Uploads
     notifications: Notifications
+    search: Search
     stations: Mapping[str, StationSettings]
     topics: Mapping[str, TopicSettings]
     service_times: Mapping[str, Distribution]

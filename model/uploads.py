@@ -31,10 +31,10 @@ MEDIA_TYPES = (
 _MIB = 2**20
 
 
-def declare(scenario: Scenario) -> Part:
-    """The five operations, and the edge's cache."""
+def declare(scenario: Scenario, committed: Steps = ()) -> Part:
+    """The five operations, and the edge's cache. `committed`: what else the commit of an upload's post sets going."""
     return Part(
-        operations=(_begin(scenario), _part(scenario), _complete(scenario), _status(scenario), _view(scenario)),
+        operations=(_begin(scenario), _part(scenario), _complete(scenario, committed), _status(scenario), _view(scenario)),
         milestones=(READY,),
         attributes=ATTRIBUTES,
         caches=(Cache(EDGE_CACHE, scenario.uploads.edge_ttl_s),),
@@ -86,7 +86,7 @@ def _part(scenario: Scenario) -> Operation:
     return Operation("uploads.part", (_link(scenario), store, Respond()))
 
 
-def _complete(scenario: Scenario) -> Operation:
+def _complete(scenario: Scenario, committed: Steps) -> Operation:
     times = scenario.service_times
     return Operation(
         "uploads.complete",
@@ -100,6 +100,7 @@ def _complete(scenario: Scenario) -> Operation:
             *_store(scenario, "object_store_request"),  # its size
             *_store(scenario, "object_store_request"),  # its first bytes
             *_database(scenario, "database_insert_post"),
+            *committed,
             Mark(READY.name),
             Publish("posts"),
         ),

@@ -41,6 +41,9 @@ SEED_EXAMPLES = """examples:
 """
 
 
+SEARCHABLE_WITHIN_S = 300.0
+
+
 def _progress(text: str) -> None:
     print(f"  {text}", file=sys.stderr, flush=True)
 
@@ -80,7 +83,11 @@ def _show(current: State, as_json: bool) -> None:
 
 def _up(arguments: argparse.Namespace, settings: Settings) -> int:
     scale = lifecycle.Scale(
-        arguments.fanout_workers, arguments.interaction_workers, arguments.notification_workers, arguments.apis
+        arguments.fanout_workers,
+        arguments.interaction_workers,
+        arguments.notification_workers,
+        arguments.apis,
+        arguments.indexers,
     )
     already = state.read(Path(settings.state_dir)) if Path(settings.state_dir).is_dir() else None
     current = lifecycle.up(settings, scale, arguments.cpus, _NewsOnly())
@@ -120,8 +127,14 @@ def _print_report(report: dict[str, Any]) -> None:
         ready = "" if process["ready"] else ", not ready"
         memory_mib = process["memory_bytes"] / 2**20
         print(f"  {process['name']:22} {process['state']}{ready} (pid {process['pid']}, {memory_mib:.0f} MiB)")
-    for title, numbers in (("lag, records", report["lag_records"]), ("rows", report["rows"])):
-        shown = ", ".join(f"{name} {count:,}" for name, count in numbers.items()) if numbers else "unknown"
+    sections = (
+        ("lag, records", report["lag_records"]),
+        ("lag of search", report["search_lag"]),
+        ("rows", report["rows"]),
+    )
+    for title, numbers in sections:
+        known = {name: "unknown" if count is None else f"{count:,.0f}" for name, count in (numbers or {}).items()}
+        shown = ", ".join(f"{name} {count}" for name, count in known.items()) or "unknown"
         print(f"  {title:22} {shown}")
 
 
@@ -148,6 +161,8 @@ def _seed(arguments: argparse.Namespace, settings: Settings) -> int:
             time.sleep(0.5)
     began = time.monotonic()
     asyncio.run(seeding.seed(settings.database_url, follow_graph, settings, arguments.epoch or time.time(), _progress))
+    if current:
+        _wait_for_search(current)
     summary = {
         "users": follow_graph.users,
         "edges": len(follow_graph.followee),
@@ -159,6 +174,20 @@ def _seed(arguments: argparse.Namespace, settings: Settings) -> int:
     else:
         print("{users:,} users, {edges:,} edges and {posts:,} posts in {seconds:.1f} s".format(**summary))
     return 0
+
+
+def _wait_for_search(current: State) -> None:
+    """Wait until the seeded rows can be found: they go the way of all rows, from the database's log to the index."""
+    from reference_impl import inspection
+
+    workers = [child for child in current.processes if child.role in (processes.CDC, processes.INDEXER)]
+    progress, deadline = _NewsOnly(), time.monotonic() + SEARCHABLE_WITHIN_S
+    while not inspection.caught_up(current):
+        progress("waiting for the search index")
+        if time.monotonic() > deadline or not all(map(processes.alive, workers)):
+            progress("the search index has not caught up; it goes on by itself")
+            return
+        time.sleep(0.2)
 
 
 def _run(arguments: argparse.Namespace, settings: Settings) -> int:
@@ -208,6 +237,7 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("--interaction-workers", type=_positive, default=1, metavar="N")
     up.add_argument("--notification-workers", type=_positive, default=1, metavar="N")
     up.add_argument("--apis", type=_positive, default=1, metavar="N", help="API processes, each at a port of its own")
+    up.add_argument("--indexers", type=_positive, default=1, metavar="N")
     up.add_argument("--json", action="store_true", help="print the state as JSON")
     down = command("down", _down, "stop everything that up started")
     down.add_argument("--json", action="store_true")

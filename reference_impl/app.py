@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import uvicorn
 from confluent_kafka import KafkaException
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from redis.exceptions import RedisError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -31,6 +33,8 @@ from reference_impl.interactions import api as interactions
 from reference_impl.milestones import MilestoneFile
 from reference_impl.notifications import api as notifications
 from reference_impl.notifications.streams import Streams
+from reference_impl.search import api as search
+from reference_impl.search.index import IndexRefused, IndexUnavailable
 from reference_impl.settings import Settings
 from reference_impl.topics import LogProducer
 from reference_impl.uploads import api as uploads
@@ -38,11 +42,11 @@ from reference_impl.uploads.store import ObjectStore
 from reference_impl.web import UNAVAILABLE, Handler, Platform, error_response, json_response, operation
 
 HEALTH_TIMEOUT_S = 2.0
-SHUTDOWN_S = 3
 REQUIRED = ("database", "kafka")
 """Without any other dependency most of the platform goes on."""
 MAX_MESSAGE_BYTES = 16 * 1024
 """Of a WebSocket: what devices say is short."""
+SHUTDOWN_S = 3
 
 OPERATIONS: tuple[tuple[str, str, str, Handler | Callable[[WebSocket], Awaitable[None]]], ...] = (
     ("feed.publish", "POST", "/v1/posts", feed.publish),
@@ -58,6 +62,7 @@ OPERATIONS: tuple[tuple[str, str, str, Handler | Callable[[WebSocket], Awaitable
     ("uploads.view", "GET", "/v1/media/{id}", uploads.view),
     ("notifications.subscribe", "PUT", "/v1/devices/{id}", notifications.subscribe),
     ("notifications.stream", "WS", "/v1/notifications", notifications.stream),
+    ("search.query", "GET", "/v1/search", search.query),
 )
 """Operation, method (WS: a WebSocket), path, handler. The operation's name is the route's, and the model's, and the load test's."""
 
@@ -79,10 +84,10 @@ async def healthz(request: Request) -> Response:
             return repr(error)
         return "ok"
 
-    async def store() -> str:
+    async def answer(check: Callable[[], Awaitable[None]]) -> str:
         try:
-            await asyncio.wait_for(platform.store.check(), HEALTH_TIMEOUT_S)
-        except UNAVAILABLE as error:
+            await asyncio.wait_for(check(), HEALTH_TIMEOUT_S)
+        except (*UNAVAILABLE, IndexUnavailable, IndexRefused, RedisError) as error:
             return repr(error)
         return "ok"
 
@@ -93,8 +98,14 @@ async def healthz(request: Request) -> Response:
             return repr(error)
         return "ok"
 
-    names = ("database", "kafka", "store")
-    states = dict(zip(names, await asyncio.gather(database(), kafka(), store()), strict=True))
+    checks: dict[str, Callable[[], Awaitable[str]]] = {
+        "database": database,
+        "kafka": kafka,
+        "store": functools.partial(answer, platform.store.check),
+        "search_engine": functools.partial(answer, request.app.state.search.index.check),
+        "redis": functools.partial(answer, request.app.state.search.cache.check),
+    }
+    states = dict(zip(checks, await asyncio.gather(*(check() for check in checks.values())), strict=True))
     if all(states[name] == "ok" for name in REQUIRED):
         whole = all(state == "ok" for state in states.values())
         return json_response({"status": "ok" if whole else "degraded", "dependencies": states})
@@ -133,12 +144,14 @@ def create_app(settings: Settings) -> Starlette:
         milestones = MilestoneFile(settings.state_dir, "api")
         app.state.platform = Platform(settings, pool, producer, ObjectStore(settings), milestones)
         app.state.streams = Streams(settings, pool, milestones)
+        app.state.search = search.Search(settings)
         try:
             await app.state.streams.start()
             yield
         finally:
             await app.state.streams.close()
             milestones.close()
+            await app.state.search.close()
             await producer.close()
             await pool.close()
 

@@ -149,6 +149,10 @@ CREATE TABLE IF NOT EXISTS log_generations (
     topic      text PRIMARY KEY,
     generation bigint NOT NULL            -- goes up whenever the topic is created anew: its offsets start again
 );
+CREATE TABLE IF NOT EXISTS search_snapshots (
+    slot       text PRIMARY KEY,          -- all rows were sent to the topic "search" since this slot was made,
+    generation bigint NOT NULL            -- in this generation of the topic
+);
 """
 
 

@@ -178,8 +178,10 @@ maxmemory-policy volatile-lfu
 """Only keys with a TTL (caches) are ever evicted, the least frequently used ones first."""
 
 
-def start_redis(scratch: Path, state_dir: Path, port: int) -> tuple[Child, str]:
+def start_redis(scratch: Path, state_dir: Path, port: int, password: str = "") -> tuple[Child, str]:
     """Start Valkey; return its process and URL. Its password goes by a file: a command line can be read by everybody.
+
+    Where it ran before in ``scratch`` it goes on with its data; give it the port and the password that it had.
 
     Raises:
         NotInstalled, StartFailed.
@@ -189,7 +191,7 @@ def start_redis(scratch: Path, state_dir: Path, port: int) -> tuple[Child, str]:
 
     home = scratch / "redis"
     home.mkdir(mode=0o700, exist_ok=True)
-    configuration, password = home / "valkey.conf", secrets.token_urlsafe(16)
+    configuration, password = home / "valkey.conf", password or secrets.token_urlsafe(16)
     configuration.touch(mode=0o600)
     configuration.write_text(REDIS_CONFIGURATION.format(port=port, directory=home, password=password))
     child = start(REDIS, REDIS, [get_binary_path(), configuration], state_dir / "redis.log", directory=home)

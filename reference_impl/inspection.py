@@ -24,7 +24,7 @@ from reference_impl.seeding import TABLES
 from reference_impl.state import State
 from reference_impl.topics import GROUPS, committed_offsets
 
-PRODUCING_ROLES = (processes.API, processes.DISPATCHER, processes.INTERACTION_WORKER)
+PRODUCING_ROLES = (processes.API, processes.DISPATCHER, processes.INTERACTION_WORKER, processes.CDC)
 COUNTERS = (
     "flashcrowd_interactions_accepted_total",
     "flashcrowd_interactions_applied_total",
@@ -38,6 +38,8 @@ COUNTERS = (
     "flashcrowd_notifications_taken_total",
     "flashcrowd_notifications_dropped_total",
     "flashcrowd_notifications_pushed_total",
+    "flashcrowd_search_changes_total",
+    "flashcrowd_search_indexed_total",
 )
 
 
@@ -82,6 +84,46 @@ def _counters(current: State) -> dict[str, int]:
     return {name.removeprefix("flashcrowd_").removesuffix("_total"): total for name, total in totals.items()}
 
 
+SLOT_LAG = """
+SELECT (pg_current_wal_lsn() - confirmed_flush_lsn)::float8 FROM pg_replication_slots
+WHERE database = current_database() AND slot_name = 'flashcrowd_search'"""
+
+
+async def _slot_lag_bytes(database_url: str) -> float | None:
+    try:
+        connection = await asyncpg.connect(database_url, timeout=5)
+    except (OSError, asyncpg.PostgresError, TimeoutError):
+        return None
+    try:
+        slot_lag: float | None = await connection.fetchval(SLOT_LAG)
+        return slot_lag
+    finally:
+        await connection.close()
+
+
+def search_lag(current: State) -> dict[str, float | None]:
+    """How far search is behind the database; all zero: every row that was committed can be found.
+
+    ``slot_lag_bytes``: of the database's log, not yet in the topic ``search`` (None: unknown). ``batches_unseen``: written
+    to the search engine, and waiting for its refresh.
+    """
+    unseen = 0.0
+    for child in current.processes:
+        if child.role == processes.INDEXER:
+            for family in text_string_to_metric_families(_metrics(child.metrics_url)):
+                if family.name == "flashcrowd_search_batches_unseen":
+                    unseen += sum(sample.value for sample in family.samples)
+    return {"slot_lag_bytes": asyncio.run(_slot_lag_bytes(current.database_url)), "batches_unseen": unseen}
+
+
+def caught_up(current: State) -> bool:
+    """Whether all that was accepted has gone its way, search included."""
+    before, records = search_lag(current), lag(current)  # in this order, which is the records' way
+    if records is None or any(records.values()):
+        return False
+    return all(value == 0 for value in (*before.values(), *search_lag(current).values()))
+
+
 async def _row_counts(database_url: str) -> dict[str, int] | None:
     try:
         connection = await asyncpg.connect(database_url, timeout=5)
@@ -124,6 +166,7 @@ def report(current: State) -> dict[str, Any]:
             }
             for child in current.processes
         ],
+        "search_lag": search_lag(current),
         "lag_records": lag(current),
         "counters": _counters(current),
         "rows": asyncio.run(_row_counts(current.database_url)),

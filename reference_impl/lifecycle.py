@@ -14,6 +14,7 @@ import urllib.request
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from reference_impl import embedded, embedded_store, processes, state
 from reference_impl.processes import Child, StartFailed
@@ -37,6 +38,7 @@ class Scale:
     interaction_workers: int = 1
     notification_workers: int = 1
     apis: int = 1
+    indexers: int = 1
 
     def names(self) -> list[tuple[str, str]]:
         """(name, role) of every process of ours."""
@@ -44,6 +46,7 @@ class Scale:
             (processes.FANOUT_WORKER, self.fanout_workers),
             (processes.INTERACTION_WORKER, self.interaction_workers),
             (processes.NOTIFICATION_WORKER, self.notification_workers),
+            (processes.INDEXER, self.indexers),
         )
         return [
             (processes.API, processes.API),
@@ -51,6 +54,7 @@ class Scale:
             (processes.DISPATCHER, processes.DISPATCHER),
             (processes.RECONCILER, processes.RECONCILER),
             (processes.EDGE, processes.EDGE),
+            (processes.CDC, processes.CDC),
             *((f"{role}_{number}", role) for role, count in many for number in range(1, count + 1)),
         ]
 
@@ -139,7 +143,8 @@ def _choose_addresses(settings: Settings) -> Settings:
 def _start_servers(settings: Settings, current: State, progress: Progress) -> Settings:
     """Start the embedded servers that no URL replaces; note each in the state file at once."""
     state_dir = Path(settings.state_dir)
-    if not (settings.database_url and settings.kafka_bootstrap and settings.redis_url and settings.s3_url):
+    urls = ("database_url", "kafka_bootstrap", "redis_url", "s3_url", "elasticsearch_url")
+    if not all(getattr(settings, name) for name in urls):
         current.scratch_dir = str(embedded.make_scratch_directory())
         state.write(current)
     scratch = Path(current.scratch_dir)
@@ -176,6 +181,16 @@ def _start_servers(settings: Settings, current: State, progress: Progress) -> Se
         child, url = embedded.start_redis(scratch, state_dir, settings.redis_port or processes.free_port())
         current.processes.append(child)
         settings = dataclasses.replace(settings, redis_url=url)
+    if not settings.elasticsearch_url:
+        progress("starting the search engine")
+        port = settings.elasticsearch_port or processes.free_port()
+        settings = dataclasses.replace(
+            settings,
+            elasticsearch_url=f"http://127.0.0.1:{port}",
+            elasticsearch_port=port,
+            search_engine_dir=str(scratch / "search"),
+        )
+        current.processes.append(_start_role(processes.SEARCH_ENGINE, processes.SEARCH_ENGINE, settings))
     state.write(current)
     if store:
         progress("waiting for the object store")
@@ -233,6 +248,7 @@ def _start_role(name: str, role: str, settings: Settings) -> Child:
         processes.API: settings.api_port,
         processes.EDGE: settings.edge_port,
         processes.PUSH_GATEWAY: settings.push_gateway_port,
+        processes.SEARCH_ENGINE: settings.elasticsearch_port,
     }
     host = settings.api_host if role in (processes.API, processes.EDGE) else "127.0.0.1"
     port = ports.get(role) or processes.free_port()
@@ -278,12 +294,12 @@ def _wait_until_ready(current: State, progress: Progress) -> None:
 def _repair(current: State, progress: Progress) -> State:
     dead = [child for child in current.processes if not processes.alive(child)]
     for child in dead:
-        if not child.metrics_url:
+        if not child.metrics_url and child.role != embedded.REDIS:
             raise StartFailed(f"{child.name} has died, and its data with it; take the rest down first", child)
         progress(f"{child.name} has died; starting it again")
         unpinned = _pin(current.cpus)
         try:
-            again = _start_role(child.name, child.role, current.to_settings())
+            again = _start_again(child, current)
         finally:
             if unpinned:
                 os.sched_setaffinity(0, unpinned)
@@ -292,6 +308,15 @@ def _repair(current: State, progress: Progress) -> State:
     if dead:
         _wait_until_ready(current, progress)
     return current
+
+
+def _start_again(child: Child, current: State) -> Child:
+    settings = current.to_settings()
+    if child.role == embedded.REDIS:
+        url = urlsplit(settings.redis_url)
+        assert url.port and url.password  # start_redis made it
+        return embedded.start_redis(Path(current.scratch_dir), Path(current.state_dir), url.port, url.password)[0]
+    return _start_role(child.name, child.role, settings)
 
 
 def down(state_dir: Path) -> tuple[int, list[str]]:
@@ -313,10 +338,10 @@ def down(state_dir: Path) -> tuple[int, list[str]]:
 
 
 def _stop_all(current: State) -> list[str]:
-    ours = [child for child in current.processes if child.metrics_url]
+    ours = [child for child in current.processes if child.metrics_url and child.role != processes.SEARCH_ENGINE]
     api = [child for child in ours if child.role == processes.API]
     workers = [child for child in ours if child.role != processes.API]
-    servers = [child for child in current.processes if not child.metrics_url]
+    servers = [child for child in current.processes if child not in ours]
     killed = processes.stop(api, API_STOP_S)
     killed += processes.stop(workers, WORKER_STOP_S)
     killed += processes.stop(servers, SERVER_STOP_S, embedded.STOP_SIGNALS)

@@ -33,4 +33,5 @@ def configure(process: str) -> None:
         )
     )
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # it would write a line for each request
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # a real file here, never a bare TextIO

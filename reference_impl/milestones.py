@@ -4,7 +4,8 @@ Each worker appends to its own file ``milestones-<worker>-<pid>.csv`` in the sta
 ``name,started_at,reached_at,weight`` (epoch seconds with microseconds; the weight counts followers or events), one
 write per batch, and observes the same in a Prometheus histogram.
 
-``started_at`` is when the API handed the record to its producer: the acknowledgement by the log lies within the span.
+``started_at`` is when the API handed the record to its producer (the acknowledgement by the log lies within the span), of
+``search.searchable`` when the database committed the row.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ INTERACTIONS_APPLIED = "interactions.applied"
 UPLOADS_READY = "uploads.ready"
 NOTIFICATIONS_DELIVERED = {"comment": "notifications.delivered.comment", "like": "notifications.delivered.like"}
 """By priority: comments go first."""
+SEARCH_SEARCHABLE = "search.searchable"
 HEADER = "name,started_at,reached_at,weight\n"
 
 BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)

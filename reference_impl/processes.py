@@ -21,8 +21,10 @@ import psutil
 API, DISPATCHER, FANOUT_WORKER, INTERACTION_WORKER = "api", "fanout_dispatcher", "fanout_worker", "interaction_worker"
 RECONCILER, EDGE = "upload_reconciler", "edge"
 NOTIFICATION_WORKER, PUSH_GATEWAY = "notification_worker", "push_gateway"
+SEARCH_ENGINE, CDC, INDEXER = "search_engine", "cdc", "indexer"
 ROLES = (
     API, DISPATCHER, FANOUT_WORKER, INTERACTION_WORKER, RECONCILER, EDGE, NOTIFICATION_WORKER, PUSH_GATEWAY,
+    SEARCH_ENGINE, CDC, INDEXER,
 )  # fmt: skip
 """What a process of ours can be; servers have roles of their own."""
 

@@ -17,13 +17,16 @@ from reference_impl import logs
 from reference_impl.database import open_pool
 from reference_impl.processes import (
     API,
+    CDC,
     DISPATCHER,
     EDGE,
     FANOUT_WORKER,
+    INDEXER,
     INTERACTION_WORKER,
     NOTIFICATION_WORKER,
     PUSH_GATEWAY,
     RECONCILER,
+    SEARCH_ENGINE,
 )
 from reference_impl.settings import Settings
 from reference_impl.topics import (
@@ -32,6 +35,7 @@ from reference_impl.topics import (
     NOTIFICATIONS_HIGH,
     NOTIFICATIONS_LOW,
     POSTS,
+    SEARCH,
     LogConsumer,
     LogProducer,
     work,
@@ -57,6 +61,11 @@ def run(role: str, name: str, metrics_port: int, settings: Settings) -> None:
 
         gateway.serve(settings)
         return
+    if role == SEARCH_ENGINE:
+        from reference_impl.search import engine_server
+
+        engine_server.serve(settings)
+        return
     if metrics_port:
         start_http_server(metrics_port, addr="127.0.0.1")
     workers = {
@@ -65,10 +74,19 @@ def run(role: str, name: str, metrics_port: int, settings: Settings) -> None:
         INTERACTION_WORKER: _interact,
         RECONCILER: _reconcile,
         NOTIFICATION_WORKER: _notify,
+        CDC: _capture,
+        INDEXER: _index,
     }
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(workers[role](name, settings))
     log.info("stopped")
+
+
+def _stop_signal() -> asyncio.Event:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop
 
 
 @contextlib.asynccontextmanager
@@ -76,9 +94,7 @@ async def _worker(
     name: str, settings: Settings, topic: str
 ) -> AsyncIterator[tuple[asyncpg.Pool, LogConsumer, asyncio.Event]]:
     """A worker's pool, consumer and stop signal; the consumer leaves its group at the end."""
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    stop = _stop_signal()
     pool = await open_pool(settings, settings.worker_pool_size, name)
     consumer = LogConsumer(settings, topic)
     try:
@@ -134,9 +150,7 @@ async def _reconcile(name: str, settings: Settings) -> None:
     from reference_impl.uploads.settle import Settler
     from reference_impl.uploads.store import ObjectStore
 
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    stop = _stop_signal()
     pool = await open_pool(settings, settings.worker_pool_size, name)
     producer, milestones, store = LogProducer(settings), MilestoneFile(settings.state_dir, name), ObjectStore(settings)
     worker_ready.set(1)
@@ -179,3 +193,34 @@ async def _notify(name: str, settings: Settings) -> None:
             await providers.close()
             await channels.aclose()
             milestones.close()
+
+
+async def _capture(name: str, settings: Settings) -> None:
+    from reference_impl.search.cdc import Capture
+    from reference_impl.search.index import SearchIndex
+
+    stop = _stop_signal()
+    pool = await open_pool(settings, settings.worker_pool_size, name)
+    producer, index = LogProducer(settings), SearchIndex(settings)
+    try:
+        await Capture(settings, pool, producer, index).run(stop)
+    finally:
+        await producer.close()
+        await index.close()
+        await pool.close()
+
+
+async def _index(name: str, settings: Settings) -> None:
+    from reference_impl.milestones import MilestoneFile
+    from reference_impl.search.index import SearchIndex
+    from reference_impl.search.indexer import Indexer
+
+    async with _worker(name, settings, SEARCH) as (_, consumer, stop):
+        index, milestones = SearchIndex(settings), MilestoneFile(settings.state_dir, name)
+        indexer = Indexer(index, milestones)
+        await indexer.wait_for_indexes(stop)
+        watching = asyncio.create_task(indexer.watch())
+        await work(consumer, indexer.handle, stop)
+        watching.cancel()
+        milestones.close()
+        await index.close()

@@ -51,6 +51,8 @@ class Settings:
     """Token of the store's notifications to ``POST /v1/store-events``; empty: ``up`` draws one."""
     edge_url: str = ""
     """Of the edge through which media are viewed, say a CDN's; empty: start an embedded one."""
+    elasticsearch_url: str = ""
+    """Elasticsearch or OpenSearch; empty: start the embedded search engine."""
     api_host: str = "127.0.0.1"
     api_port: int = 0
     """0: a free port."""
@@ -77,6 +79,10 @@ class Settings:
     """Of the embedded SeaweedFS; 0: a free port."""
     edge_port: int = 0
     """Of the embedded edge; 0: a free port."""
+    elasticsearch_port: int = 0
+    """Of the embedded search engine; 0: a free port."""
+    search_engine_dir: str = ""
+    """Where the embedded search engine keeps its indexes; set by ``up``."""
     feed_strategy: str = "hybrid"
     feed_threshold: int = 10_000
     """A followee with more followers than this is not precomputed: the posts are pulled when a feed is opened."""
@@ -126,6 +132,16 @@ class Settings:
     """Of media in the embedded edge's memory."""
     edge_ttl_s: float = 3600.0
     """How long the embedded edge believes that a media file is still to be seen."""
+    search_shards: int = 1
+    """Of each index. The embedded engine has one always."""
+    search_replicas: int = 0
+    """Of each shard, in a cluster."""
+    search_refresh_s: float = 1.0
+    """How often the search engine lets queries see what was written."""
+    search_timeout_s: float = 2.0
+    """Longest wait for the search engine before the answer is 503."""
+    search_cache_ttl_s: float = 5.0
+    """How long an answer is served from the cache."""
     initial_posts_per_user: int = 3
     """Rounds of posts that ``seed`` writes."""
     feed_seed_rows: int = 100
@@ -137,11 +153,12 @@ class Settings:
                 f"{ENV_PREFIX}FEED_STRATEGY is {self.feed_strategy!r}; it has to be one of {', '.join(STRATEGIES)}"
                 + _did_you_mean(self.feed_strategy, STRATEGIES)
             )
+        may_be_zero = ("_port", "_wait_s", "_linger_s", "_threshold", "_posts", "_replicas")
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if isinstance(value, str):
                 continue
-            least = 0 if field.name.endswith(("_port", "_wait_s", "_linger_s", "_threshold", "_posts")) else 1e-3
+            least = 0 if field.name.endswith(may_be_zero) else 1e-3
             most = 65_535 if field.name.endswith("_port") else 10**9
             if not least <= value <= most:
                 raise SettingsError(f"{ENV_PREFIX}{field.name.upper()} is {value}; it has to be from {least} to {most}")

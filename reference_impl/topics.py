@@ -21,12 +21,14 @@ POSTS = "posts"
 FANOUT = "fanout"
 INTERACTIONS = "interactions"
 NOTIFICATIONS_HIGH, NOTIFICATIONS_LOW = "notifications_high", "notifications_low"
+SEARCH = "search"
 GROUPS = {
     POSTS: "fanout_dispatchers",
     FANOUT: "fanout_workers",
     INTERACTIONS: "interaction_workers",
     NOTIFICATIONS_HIGH: "notification_workers_high",
     NOTIFICATIONS_LOW: "notification_workers_low",
+    SEARCH: "indexers",
 }
 """Topic → the consumer group that works it off."""
 
@@ -76,8 +78,10 @@ class LogProducer:
         self._thread = Thread(target=self._poll, name="kafka-producer", daemon=True)
         self._thread.start()
 
-    async def produce(self, topic: str, key: str, value: bytes) -> tuple[int, int]:
+    async def produce(self, topic: str, key: str, value: bytes, partition: int = -1) -> tuple[int, int]:
         """Append a record; return ``(partition, offset)`` once the log has acknowledged it.
+
+        ``partition``: to this one; by default the key chooses.
 
         Raises:
             DeliveryFailed: no acknowledgement within ``produce_timeout_s``, or the local queue is full. The log may
@@ -93,7 +97,7 @@ class LogProducer:
                 self._loop.call_soon_threadsafe(self._resolve)
 
         try:
-            producer.produce(topic, value, key, on_delivery=delivered)
+            producer.produce(topic, value, key, partition, on_delivery=delivered)
             return await asyncio.wait_for(future, self._timeout_s + 1)
         except (BufferError, KafkaException, TimeoutError) as error:
             self._replace(producer)
@@ -126,6 +130,14 @@ class LogProducer:
                 producer.poll(0)
                 if not len(producer):
                     self._retired.remove(producer)
+
+    async def partitions(self, topic: str, timeout_s: float = 5.0) -> list[int]:
+        """The partitions of a topic.
+
+        Raises:
+            KafkaException: the broker did not answer in time.
+        """
+        return sorted((await asyncio.to_thread(self._producer.list_topics, topic, timeout_s)).topics[topic].partitions)
 
     async def check(self, timeout_s: float) -> None:
         """Ask the broker for its metadata.

@@ -20,7 +20,8 @@ from scenarios.objectives import Names, read_events, read_faults, read_slo
 
 _EVERYWHERE = ("question", "run", "slo", "faults")
 _PLATFORM = (
-    "population", "load", "feed", "uploads", "notifications", "stations", "topics", "service_times", "costs", "events",
+    "population", "load", "feed", "uploads", "notifications", "search",
+    "stations", "topics", "service_times", "costs", "events",
 )  # fmt: skip
 Read = TypeVar("Read")
 
@@ -106,6 +107,7 @@ def _platform(document: Document) -> Scenario:
         feed=_section(document, "feed", sections.read_feed),
         uploads=_section(document, "uploads", sections.read_uploads),
         notifications=_section(document, "notifications", sections.read_notifications),
+        search=_section(document, "search", sections.read_search),
         stations=stations,
         topics=topics,
         service_times=_section(document, "service_times", sections.read_service_times, defaults["service_times"]),
@@ -133,6 +135,7 @@ def _declared(document: Document) -> Scenario:
         feed=sections.read_feed(Place({}), defaults["feed"]),
         uploads=sections.read_uploads(Place({}), defaults["uploads"]),
         notifications=sections.read_notifications(Place({}), defaults["notifications"]),
+        search=sections.read_search(Place({}), defaults["search"]),
         stations={},
         topics={},
         service_times={},

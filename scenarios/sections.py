@@ -15,6 +15,7 @@ from model.scenario import (
     Notifications,
     Population,
     Run,
+    Search,
     StationSettings,
     TopicSettings,
     Uploads,
@@ -45,6 +46,7 @@ WORKERS = {
     "interaction_workers": "interactions",
     "notification_workers_high": "notifications_high",
     "notification_workers_low": "notifications_low",
+    "indexers": "search",
 }
 
 _RUN: Spec = {
@@ -71,6 +73,7 @@ _LOAD: Spec = {
     "publishes_per_feed_open": Field(number()),
     "likes_per_feed_open": Field(number()),
     "reads_per_feed_open": Field(number()),
+    "searches_per_feed_open": Field(number()),
     "follows_per_feed_open": Field(number()),
     "uploads_per_feed_open": Field(number()),
     "views_per_feed_open": Field(number()),
@@ -100,6 +103,13 @@ _NOTIFICATIONS: Spec = {
     "like_window_s": Field(number(above=True)),
     "push_quota_per_s": Field(number(above=True)),
     "push_quota_burst": Field(number(1)),
+}
+_SEARCH: Spec = {
+    "shards": Field(whole(1, 1_000)),
+    "refresh_s": Field(number(above=True)),
+    "cache_ttl_s": Field(number(above=True)),
+    "distinct_queries": Field(whole(1, 10_000_000)),
+    "query_popularity_exponent": Field(number(0, 10)),
 }
 _STATION: Spec = {
     "servers": Field(whole(1, 1_000_000)),
@@ -185,6 +195,11 @@ def read_uploads(place: Place, value: Any) -> Uploads:
 def read_notifications(place: Place, value: Any) -> Notifications:
     """`[notifications]`."""
     return Notifications(**read_fields(place, value, _NOTIFICATIONS))
+
+
+def read_search(place: Place, value: Any) -> Search:
+    """`[search]`."""
+    return Search(**read_fields(place, value, _SEARCH))
 
 
 def read_stations(place: Place, value: Any, known: Mapping[str, Any]) -> dict[str, StationSettings]:

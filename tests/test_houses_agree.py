@@ -57,6 +57,7 @@ def test_milestones_topics_and_workers_have_one_vocabulary():
         milestones.INTERACTIONS_APPLIED,
         milestones.UPLOADS_READY,
         *milestones.NOTIFICATIONS_DELIVERED.values(),
+        milestones.SEARCH_SEARCHABLE,
     }
     assert set(MILESTONES) == set(network.milestone_names())
     assert {topic.name: topic.workers for topic in network.topics} == topics.GROUPS

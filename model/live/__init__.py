@@ -20,6 +20,7 @@ from model.live.feed import LiveFeed
 from model.live.interactions import LiveInteractions
 from model.live.notifications import Listener, LiveNotifications
 from model.live.posts import LivePosts
+from model.live.search import LiveSearch
 from model.live.uploads import LiveUploads
 from model.population import FollowGraph
 from model.results import Results
@@ -56,7 +57,7 @@ class LivePlatform:
         uploads = LiveUploads(scenario, posts, feed.fan_out)
         self._rooms: dict[str, Room] = {
             "feed": feed, "graph": feed, "interactions": interactions, "uploads": uploads,
-            "notifications": self.notifications,
+            "notifications": self.notifications, "search": LiveSearch(posts),
         }  # fmt: skip
         self.began_s = uploads.began_s
 

@@ -64,7 +64,7 @@ class LivePosts:
         """An initial post by its id."""
         round_, author = divmod(number - 1, self.users)
         age_s = (self.rounds - round_) * INITIAL_POST_ROUND_S + author * INITIAL_POST_USER_S
-        return Post(age_s, -number, author, f"post {number}")
+        return Post(age_s, -number, author, f"post {round_ + 1} of user{author}")
 
     def initial_ids(self, authors: Ids) -> Ids:
         """The ids of the initial posts of some authors in feed order."""

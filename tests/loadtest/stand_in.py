@@ -100,10 +100,13 @@ def install() -> None:
         views_per_feed_open=float(os.environ.get("FC_UPLOADS", "0")),
         subscribes_per_feed_open=0.05,
         streams_per_feed_open=0.05,
+        searches_per_feed_open=0.0,
     )
+    search = SimpleNamespace(distinct_queries=10, query_popularity_exponent=1.0)
     population = SimpleNamespace(users=50, initial_posts_per_user=3)
     uploads = SimpleNamespace(least_bytes=1_000_000, most_bytes=3_000_000, part_loss_ratio=0.2)
-    scenario = SimpleNamespace(load=load, population=population, feed=SimpleNamespace(page_size=10), uploads=uploads)
+    feed = SimpleNamespace(page_size=10)
+    scenario = SimpleNamespace(load=load, population=population, feed=feed, uploads=uploads, search=search)
     servers, mean_s = int(os.environ.get("FC_SERVERS", "4")), float(os.environ.get("FC_MEAN_S", "0.01"))
     plugin.run.load_scenario = lambda options: scenario
     plugin.run.live_platform = lambda _scenario, clock, seed, graph: StandIn(

@@ -71,7 +71,7 @@ def compared():
 def test_rows_of_a_comparison(compared):
     _, rows, _ = compared
     named = {row["name"]: row for row in rows}
-    assert list(named) == ["feed.open", "interactions.like", "feed.delivered", "interactions.applied", "uploads.ready"]
+    assert list(named) == ["feed.open", "interactions.like", *figures.MILESTONES]
     opened = named["feed.open"]
     assert (opened["reference_n"], opened["model_n"]) == (45, 45)
     assert opened["reference_not_ok"] == 5

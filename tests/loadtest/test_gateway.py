@@ -21,6 +21,7 @@ CONTRACT = {
     ("uploads.view", "GET", "/v1/media/{id}", 200),
     ("notifications.subscribe", "PUT", "/v1/devices/{id}", 204),
     ("notifications.stream", "WS", "/v1/notifications", 101),
+    ("search.query", "GET", "/v1/search", 200),
 }
 
 
@@ -45,6 +46,8 @@ def test_arguments_of_a_request():
     assert route.status_ok == 202
     assert parse("GET", "/v1/feed", None, HEADERS)[2] == {"cursor": None, "limit": 20}
     assert parse("DELETE", "/v1/users/9/follow", None, HEADERS)[2] == {"followee": 9}
+    searched = {"q": "a user", "kind": "users", "limit": None}
+    assert parse("GET", "/v1/search?q=a+user&kind=users", None, HEADERS)[2] == searched
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,13 @@ TIMES_S = {
     "database_apply_batch": 2.0,
     "database_read_post": 2.0,
     "database_follow": 2.0,
+    "api_search": 1.0,
+    "network_cache": 0.125,
+    "cache_operation": 0.125,
+    "network_search": 0.25,
+    "engine_query": 2.0,
+    "engine_bulk": 2.0,
+    "cdc_poll": 0.5,
     "kafka_acknowledgement": 0.5,
     "kafka_commit": 0.25,
     "database_subscribe": 2.0,
@@ -47,6 +54,7 @@ COSTS_S = {
     "database_interaction": 1 / 8,
     "database_hot_post": 1 / 4,
     "database_notification": 1 / 8,
+    "engine_document": 1 / 8,
 }
 SIZES = [
     "feed.threshold=2",
@@ -56,6 +64,8 @@ SIZES = [
     "topics.interactions.linger_ms=0",
     "topics.interactions.poll_wait_ms=0",
     "topics.interactions.session_timeout_s=8",
+    "topics.search.linger_ms=0",
+    "topics.search.poll_wait_ms=0",
 ]
 
 

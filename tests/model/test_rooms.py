@@ -6,13 +6,25 @@ import pytest
 from model import platform
 from model.results import Results
 from model.variates import scramble
-from tests.model.runs import answered, at, marks, run, topic
+from tests.model import runs
+from tests.model.runs import answered, at, run, topic
 from tests.model.small_platform import GRAPH, scenario
 
 pytestmark = pytest.mark.usefixtures("engine")
 
 INTERACTIONS = platform.build_network(scenario()).names("topics").index("interactions")
 NOBODY_NEAR = 100.0  # seconds between requests that shall not meet
+
+
+def marks(record):
+    """The milestones of these two rooms; a new post becomes searchable as well."""
+    return [mark for mark in runs.marks(record) if mark[1] != "search.searchable"]
+
+
+def delivered(record):
+    """The rows of `feed.delivered`."""
+    names = platform.build_network(scenario()).milestone_names()
+    return record.marks[record.marks["milestone"] == names.index("feed.delivered")]
 
 
 def asked(settings, operation, user, post=None):
@@ -86,13 +98,14 @@ def test_a_post_is_accepted_once_it_is_in_the_log(strategy):
 
 
 def test_a_pushed_post_is_written_in_equal_batches_of_followers():
-    settings = scenario("push")
+    # So many that the two batches, which go to partitions of their own choice, meet at no worker.
+    settings = scenario("push", "topics.fanout.partitions=64", "stations.fanout_workers.servers=64")
     record = run_platform(settings, [(0, "feed.publish", 0)])
     # Six followers, four at most in a batch: two batches of three, for workers of their own.
     written_s = DISPATCHED_S + 0.25 + 2 + 3 / 16
     assert marks(record) == [(written_s, "feed.delivered", 0)] * 2
-    assert sorted(record.marks["ordinal"].tolist()) == [1, 2]
-    assert record.marks["weight"].tolist() == [3, 3]
+    assert sorted(delivered(record)["ordinal"].tolist()) == [1, 2]
+    assert delivered(record)["weight"].tolist() == [3, 3]
     figures = Results(settings, record, 1).milestone_figures["feed.delivered"]
     assert (figures["count"], figures["weight"]) == (2, 6)
     assert figures["latency_s"]["max"] == written_s - ACCEPTED_S
@@ -108,7 +121,7 @@ def test_one_worker_writes_one_batch_after_the_other():
 def test_hybrid_pushes_ordinary_posts_and_not_a_celebritys():
     record = run_platform(scenario("hybrid"), [(0, "feed.publish", 0), (NOBODY_NEAR, "feed.publish", 1)])
     assert marks(record) == [(NOBODY_NEAR + DISPATCHED_S + 0.25 + 2 + 2 / 16, "feed.delivered", 1)]
-    assert record.marks["weight"].tolist() == [2]
+    assert delivered(record)["weight"].tolist() == [2]
     assert (topic(record, "posts")["consumed"], topic(record, "fanout")["published"]) == (2, 1)
     # What is not pushed is pulled by every follower.
     assert [asked(scenario("hybrid"), "feed.open", user)["pulled"] for user in range(8)] == [0, 1, 1, 1, 1, 1, 1, 0]

@@ -1,0 +1,162 @@
+"""The search engine's REST API, as far as this room uses it: Elasticsearch's, which OpenSearch and the embedded engine speak.
+
+Plain HTTP by httpx rather than the official ``elasticsearch`` client, because that client refuses to talk to OpenSearch (it
+checks the product) and wants a release for each major version of the server, while the six calls below are the same in
+all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import httpx
+import msgspec
+
+from reference_impl.search.records import SEARCHED_COLUMN, Change
+from reference_impl.settings import Settings
+
+PREFIX = "flashcrowd-"
+NDJSON = {"content-type": "application/x-ndjson"}
+JSON = {"content-type": "application/json"}
+# Dynamic "strict": a field that is not in the mapping is a mistake of ours, not a new field.
+MAPPINGS: dict[str, dict[str, Any]] = {
+    "users": {"name": {"type": "text"}},
+    "posts": {"title": {"type": "text"}, "author_id": {"type": "long"}, "created_at": {"type": "double"}},
+}
+COMMON = {"id": {"type": "long"}, "lsn": {"type": "long"}}
+EXACT_BOOST, PREFIX_BOOST = 4, 2
+FUZZINESS = "AUTO:4,8"
+"""Words of 4 to 7 letters may differ by one edit, longer ones by two."""
+
+
+class IndexUnavailable(Exception):
+    """The search engine does not answer, or is overloaded; try again later."""
+
+
+class IndexRefused(Exception):
+    """The search engine does not accept what we sent: a mistake of ours."""
+
+
+class SearchIndex:
+    """One search engine."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._client = httpx.AsyncClient(base_url=settings.elasticsearch_url, timeout=settings.search_timeout_s)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+
+    async def _call(self, method: str, path: str, content: bytes = b"", headers: dict[str, str] | None = None) -> Any:
+        try:
+            answer = await self._client.request(method, path, content=content, headers=headers)
+        except (httpx.TransportError, OSError) as error:
+            raise IndexUnavailable(repr(error)) from None
+        if answer.status_code in (429, 500, 502, 503, 504):
+            raise IndexUnavailable(f"{answer.status_code} {answer.text[:200]}")
+        if answer.status_code >= 400:
+            raise IndexRefused(f"{method} {path}: {answer.status_code} {answer.text[:500]}")
+        return msgspec.json.decode(answer.content) if answer.content else None
+
+    async def check(self) -> None:
+        """Ask whether it is there.
+
+        Raises:
+            IndexUnavailable.
+        """
+        await self._call("GET", "/")
+
+    async def create(self) -> bool:
+        """Create the indexes that are missing; return whether any was."""
+        created = False
+        for kind, fields in MAPPINGS.items():
+            definition = {
+                "settings": {
+                    "number_of_shards": self._settings.search_shards,
+                    "number_of_replicas": self._settings.search_replicas,
+                    "refresh_interval": f"{round(self._settings.search_refresh_s * 1000)}ms",
+                },
+                "mappings": {"dynamic": "strict", "properties": COMMON | fields},
+            }
+            try:
+                await self._call("PUT", f"/{PREFIX}{kind}", msgspec.json.encode(definition), JSON)
+                created = True
+            except IndexRefused as error:
+                if "resource_already_exists" not in str(error):
+                    raise
+        return created
+
+    async def exists(self) -> bool:
+        """Whether all indexes are there."""
+        try:
+            for kind in MAPPINGS:
+                await self._call("HEAD", f"/{PREFIX}{kind}")
+        except IndexRefused:
+            return False
+        return True
+
+    async def write(self, changes: Iterable[Change]) -> list[str]:
+        """Put and delete documents; they are durable when this returns, and visible after the next refresh.
+
+        Returns the reasons why documents were refused for good, which repeating would not help.
+
+        Raises:
+            IndexUnavailable: some may have been written; writing all of them again changes nothing.
+        """
+        lines: list[bytes] = []
+        for change in changes:
+            action = "index" if change.action == "put" else "delete"
+            lines.append(msgspec.json.encode({action: {"_index": PREFIX + change.kind, "_id": str(change.id)}}))
+            if change.action == "put":
+                lines.append(msgspec.json.encode(change.document | {"lsn": change.lsn}))
+        if not lines:
+            return []
+        answer = await self._call("POST", "/_bulk", b"\n".join(lines) + b"\n", NDJSON)
+        refused = []
+        for item in answer["items"] if answer["errors"] else ():
+            result = next(iter(item.values()))
+            if result["status"] == 429 or result["status"] >= 500:
+                raise IndexUnavailable(str(result.get("error"))[:200])
+            if "error" in result:
+                refused.append(f"{result['_index']}/{result['_id']}: {str(result['error'])[:200]}")
+        return refused
+
+    async def clear(self, kind: str, before_lsn: int) -> None:
+        """Delete the documents that were written before ``before_lsn``."""
+        await self.refresh(kind)  # what a delete by query does not see it does not delete
+        query = {"query": {"range": {"lsn": {"lt": before_lsn}}}}
+        path = f"/{PREFIX}{kind}/_delete_by_query?conflicts=proceed&refresh=true"
+        await self._call("POST", path, msgspec.json.encode(query), JSON)
+
+    async def refresh(self, kind: str) -> None:
+        """Make visible what was written up to now."""
+        await self._call("POST", f"/{PREFIX}{kind}/_refresh")
+
+    async def find(self, kind: str, text: str, limit: int) -> list[dict[str, Any]]:
+        """The best matches: the words as they are, before the last one as a prefix, before words with a typing error."""
+        field = SEARCHED_COLUMN[kind]
+        ways = [
+            {"match": {field: {"query": text, "operator": "and", "boost": EXACT_BOOST}}},
+            {"match_bool_prefix": {field: {"query": text, "operator": "and", "boost": PREFIX_BOOST}}},
+            {"match": {field: {"query": text, "operator": "and", "fuzziness": FUZZINESS}}},
+        ]
+        body = {
+            "query": {"bool": {"should": ways, "minimum_should_match": 1}},
+            "size": limit,
+            "_source": ["id", *MAPPINGS[kind]],
+            "track_total_hits": False,
+        }
+        answer = await self._search(kind, body)
+        return [hit["_source"] for hit in answer["hits"]["hits"]]
+
+    async def count(self, kind: str, ids: Sequence[int] | None = None) -> int:
+        """How many documents a query can find now; of these ``ids``, if given."""
+        query = {"match_all": {}} if ids is None else {"ids": {"values": [str(number) for number in ids]}}
+        answer = await self._search(kind, {"query": query, "size": 0, "track_total_hits": True})
+        return int(answer["hits"]["total"]["value"])
+
+    async def _search(self, kind: str, body: dict[str, Any]) -> Any:
+        path = f"/{PREFIX}{kind}/_search?allow_partial_search_results=false"
+        return await self._call("POST", path, msgspec.json.encode(body), JSON)

@@ -1,0 +1,390 @@
+"""The room of search: from the database's log to an answer, whatever dies on the way."""
+
+import asyncio
+import contextlib
+import itertools
+import random
+import re
+import string
+import time
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+import redis
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reference_impl import inspection, state
+from reference_impl.search.cache import AnswerCache
+from reference_impl.search.index import SearchIndex
+from reference_impl.search.pgoutput import Decoder
+from reference_impl.settings import Settings
+from tests.reference_impl.stack import USERS, Stack, eventually
+
+numbers = itertools.count()
+
+
+def word():
+    """A word that is in no title yet, and no typing error away from another one."""
+    return f"{next(numbers)}" + "".join(random.choices(string.ascii_lowercase, k=12))
+
+
+def search(stack, text, kind="posts", **parameters):
+    return stack.request("GET", "/v1/search", 1, params={"q": text, "kind": kind, **parameters})
+
+
+def found(stack, text, kind="posts"):
+    """Ids that a query finds now. No answer is asked for twice: a cached one would hide what is new."""
+    answer = search(stack, text, kind, limit=50 - next(numbers) % 40)
+    assert answer.status_code == 200, answer.text
+    if answer.headers["X-Cache"] == "hit":
+        redis.Redis.from_url(settings_of(stack).redis_url).flushdb()
+        return found(stack, text, kind)
+    return [result["id"] for result in answer.json()["results"]]
+
+
+def settings_of(stack):
+    return state.read(stack.state_dir).to_settings()
+
+
+def ask_index(stack, ask):
+    """What ``ask`` (a coroutine function of a :class:`SearchIndex`) returns."""
+
+    async def run():
+        index = SearchIndex(settings_of(stack))
+        try:
+            return await ask(index)
+        finally:
+            await index.close()
+
+    return asyncio.run(run())
+
+
+def indexed(stack, kind="posts"):
+    return ask_index(stack, lambda index: index.count(kind))
+
+
+def rows(stack, kind="posts"):
+    return stack.sql(f"SELECT count(*) FROM {kind}")[0][0]
+
+
+def wait_until_searchable(stack):
+    eventually(lambda: inspection.caught_up(state.read(stack.state_dir)), 60, "catching up")
+
+
+def metric(stack, process, name):
+    url = next(child["metrics_url"] for child in stack.state["processes"] if child["name"] == process)
+    return sum(float(value) for value in re.findall(rf"^{name}(?:{{.*}})? (\S+)$", httpx.get(url).text, re.MULTILINE))
+
+
+def test_seeded_rows_are_searchable(stack):
+    wait_until_searchable(stack)
+    assert indexed(stack, "users") == rows(stack, "users") == USERS
+    assert indexed(stack) == rows(stack)
+    answer = search(stack, "post 1 user7", limit=1).json()["results"][0]
+    [row] = stack.sql("SELECT id, title, author_id, created_at FROM posts WHERE id = 8")
+    assert answer == {"id": row[0], "title": row[1], "author_id": row[2], "created_at": row[3].timestamp()}
+
+
+def test_new_post_becomes_searchable(stack):
+    before = time.time()
+    posts = {stack.publish(3, f"{title} of a new post"): title for title in (word(), word())}
+    for post, title in posts.items():
+        eventually(lambda post=post, title=title: found(stack, title) == [post])
+    samples = eventually(lambda: (s := [m for m in stack.milestones("search.searchable") if m[0] >= before])[1:] and s)
+    assert len(samples) == 2  # publishing updates the row, which is not its second birth
+    assert all(started <= reached and weight == 1 for started, reached, weight in samples)
+
+
+def test_words_prefixes_and_typing_errors_find_a_user_in_this_order(stack):
+    wait_until_searchable(stack)
+    users = found(stack, "user4", "users")
+    assert users[0] == 4
+    assert set(users[1:11]) == set(range(40, 50))  # by the prefix
+    assert set(found(stack, "USER42", "users")[:1]) == {42}
+    assert 42 in found(stack, "usre42", "users")
+    assert found(stack, "suer 42x", "users") == []
+    assert found(stack, "!?", "users") == []
+
+
+def test_all_words_of_a_title_have_to_match(stack):
+    first, second = word(), word()
+    post, other = stack.publish(3, f"{first} and {second}"), stack.publish(3, f"{first} alone")
+    eventually(lambda: set(found(stack, first)) == {post, other})
+    assert found(stack, f"{second} {first}") == [post]
+    assert found(stack, f"{first} {second[:5]}") == [post]
+    assert found(stack, f"{first} {second[:3]}q{second[4:]}") == [post]
+    assert found(stack, f"{first} nothing") == []
+
+
+def test_change_and_deletion_of_a_row_follow(stack):
+    old, new = word(), word()
+    stack.sql("INSERT INTO users (id, name, email, password_hash) VALUES (9000, $1, 'e', 'h')", old)
+    eventually(lambda: found(stack, old, "users") == [9000])
+    stack.sql("UPDATE users SET name = $1 WHERE id = 9000", new)
+    eventually(lambda: found(stack, new, "users") == [9000])
+    assert found(stack, old, "users") == []
+    stack.sql("UPDATE users SET id = 9001 WHERE id = 9000")
+    eventually(lambda: found(stack, new, "users") == [9001])
+    stack.sql("DELETE FROM users WHERE id = 9001")
+    eventually(lambda: found(stack, new, "users") == [])
+
+
+def test_large_title_that_an_update_leaves_out_of_the_log_stays_searchable(stack):
+    wanted = word()
+    title = wanted + " " + " ".join(uuid.uuid4().hex for _ in range(250))  # does not compress: stored apart
+    post = stack.publish(3, title)
+    eventually(lambda: stack.sql("SELECT published_at IS NOT NULL FROM posts WHERE id = $1", post) == [(True,)])
+    stack.process("cdc").kill()  # so that it no longer knows what it sent
+    stack.sql("UPDATE posts SET content = 'changed' WHERE id = $1", post)
+    stack.command("up")
+    wait_until_searchable(stack)
+    assert found(stack, wanted) == [post]
+    assert search(stack, wanted).json()["results"][0]["title"] == title
+
+
+def test_answer_comes_from_the_cache_until_it_expires(stack):
+    text = word()
+    assert [search(stack, query).headers["X-Cache"] for query in (text, text.upper(), f" {text} ")] == [
+        "miss", "hit", "hit",
+    ]  # fmt: skip
+    cache = redis.Redis.from_url(settings_of(stack).redis_url)
+    key = f"search:posts:10:{text}"
+    assert 0 < cache.pttl(key) <= settings_of(stack).search_cache_ttl_s * 1000
+    assert not cache.exists(f"{key}:lock")
+    cache.delete(key)
+    assert search(stack, text).headers["X-Cache"] == "miss"
+
+
+def test_stampede_asks_the_engine_once(stack):
+    wait_until_searchable(stack)
+    before = metric(stack, "search_engine", "flashcrowd_engine_search_seconds_count")
+    text = word()
+    with ThreadPoolExecutor(20) as pool:
+        outcomes = list(pool.map(lambda _: search(stack, text).headers["X-Cache"], range(60)))
+    assert outcomes.count("miss") == 1
+    assert set(outcomes) <= {"miss", "joined", "hit"}
+    assert metric(stack, "search_engine", "flashcrowd_engine_search_seconds_count") == before + 1
+
+
+@contextlib.asynccontextmanager
+async def caches(stack, count, **changes):
+    """Caches of several processes, as it were."""
+    settings = Settings(**(stack.state["settings"] | changes))
+    made = [AnswerCache(settings) for _ in range(count)]
+    try:
+        yield made
+    finally:
+        for cache in made:
+            await cache.close()
+
+
+def test_processes_do_not_fetch_the_same_answer_at_once(stack):
+    fetched = []
+
+    async def fetch():
+        fetched.append(1)
+        await asyncio.sleep(0.1)
+        return b"the answer"
+
+    async def run():
+        async with caches(stack, 4) as processes:
+            key = word()
+            return await asyncio.gather(*(cache.get(key, fetch) for cache in processes for _ in range(3)))
+
+    answers = asyncio.run(run())
+    assert len(fetched) == 1
+    assert {answer for answer, _ in answers} == {b"the answer"}
+
+
+def test_failed_fetch_fails_for_all_who_wait_and_leaves_no_lock(stack):
+    async def fail():
+        await asyncio.sleep(0.05)
+        raise RuntimeError("no engine")
+
+    async def succeed():
+        return b"fine"
+
+    async def run():
+        async with caches(stack, 1) as [cache]:
+            key = word()
+            failures = await asyncio.gather(*(cache.get(key, fail) for _ in range(3)), return_exceptions=True)
+            return failures, await cache.get(key, succeed)
+
+    failures, then = asyncio.run(run())
+    assert [str(failure) for failure in failures] == ["no engine"] * 3
+    assert then == (b"fine", "miss")
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {}, {"q": "a"}, {"kind": "users"}, {"q": "", "kind": "users"}, {"q": "   ", "kind": "users"},
+        {"q": "a", "kind": "likes"}, {"q": "a", "kind": ""}, {"q": "a" * 101, "kind": "users"},
+        {"q": "a", "kind": "users", "limit": "0"}, {"q": "a", "kind": "users", "limit": "51"},
+        {"q": "a", "kind": "users", "limit": "-1"}, {"q": "a", "kind": "users", "limit": "x"},
+        {"q": "a", "kind": "users", "limit": "9" * 30},
+    ],
+)  # fmt: skip
+def test_bad_query_is_refused(stack, parameters):
+    answer = stack.request("GET", "/v1/search", 1, params=parameters)
+    assert answer.status_code == 422
+    assert answer.json()["error"]
+
+
+@pytest.mark.parametrize("text", ["\0", "*", "a:b", '"', "(a OR", "%00", "\ud7ff", "a" * 100, "/.*/", "{}", "名前"])
+def test_odd_query_is_only_text(stack, text):
+    assert search(stack, text).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status"),
+    [
+        ("POST", "/flashcrowd-posts/_search", b"{", 400),
+        ("POST", "/flashcrowd-posts/_search", b'{"query": {"script": {}}}', 400),
+        ("POST", "/flashcrowd-posts/_search", b'{"query": {"match": {"nowhere": {"query": "a"}}}}', 400),
+        ("POST", "/flashcrowd-posts/_search", b'{"size": -1}', 400),
+        ("POST", "/nowhere/_search", b"{}", 404),
+        ("POST", "/_bulk", b'{"index": {"_index": "nowhere", "_id": "1"}}\n{}\n', 404),
+        ("POST", "/_bulk", b'{"index": {"_index": "flashcrowd-posts", "_id": "1"}}\n', 400),
+        ("PUT", "/flashcrowd-posts", b'{"mappings": {"properties": {}}}', 400),
+        ("PUT", "/new", b'{"mappings": {"properties": {"a": {"type": "geo_point"}}}}', 400),
+        ("DELETE", "/flashcrowd-posts", b"", 405),
+    ],
+)
+def test_embedded_engine_refuses_as_elasticsearch_does(stack, method, path, body, status):
+    answer = httpx.request(method, settings_of(stack).elasticsearch_url + path, content=body)
+    assert answer.status_code == status, answer.text
+    assert answer.json()["error"]["reason"]
+    assert answer.json()["status"] == status
+
+
+def test_document_that_is_refused_does_not_stop_the_others(stack):
+    url = settings_of(stack).elasticsearch_url
+    lines = [
+        b'{"index": {"_index": "flashcrowd-users", "_id": "a"}}', b'{"unknown": 1}',
+        b'{"index": {"_index": "flashcrowd-users", "_id": "b"}}', b'{"name": "' + (good := word()).encode() + b'"}',
+        b'{"delete": {"_index": "flashcrowd-users", "_id": "c"}}',
+    ]  # fmt: skip
+    answer = httpx.post(f"{url}/_bulk", content=b"\n".join(lines) + b"\n").json()
+    assert answer["errors"] is True
+    assert [next(iter(item.values()))["status"] for item in answer["items"]] == [400, 200, 200]
+    httpx.post(f"{url}/flashcrowd-users/_refresh")
+    assert [hit["name"] for hit in search(stack, good, "users").json()["results"]] == [good]
+    httpx.post(f"{url}/_bulk", content=b'{"delete": {"_index": "flashcrowd-users", "_id": "b"}}\n')
+
+
+@given(st.binary(max_size=60), st.sampled_from(b"BCRIUDTOYMX"))
+def test_damaged_message_of_the_database_is_a_value_error(data, kind):
+    decoder = Decoder()
+    decoder.decode(b"R" + bytes(3) + b"\x01public\0users\0d" + b"\0\x01" + b"\x01id\0" + bytes(8))
+    with contextlib.suppress(ValueError):
+        decoder.decode(bytes([kind]) + data)
+
+
+def test_indexer_that_was_stopped_catches_up_with_nothing_missing(stack):
+    wait_until_searchable(stack)
+    indexer = stack.process("indexer_1")
+    indexer.kill()
+    titles = {stack.publish(5, f"{title} waits"): title for title in (word() for _ in range(30))}
+    assert stack.status(code=1)["lag_records"]["search"] >= 30
+    stack.command("up")
+    wait_until_searchable(stack)
+    assert all(found(stack, title) == [post] for post, title in titles.items())
+    assert indexed(stack) == rows(stack)
+
+
+@pytest.mark.slow
+def test_capture_that_is_killed_under_load_loses_nothing(stack):
+    wait_until_searchable(stack)
+    with ThreadPoolExecutor(8) as pool:
+        published = [pool.submit(stack.publish, 6, f"title {number} under load") for number in range(400)]
+        for at in (80, 200):
+            published[at].result()
+            stack.process("cdc").kill()
+            stack.command("up")
+        posts = {future.result() for future in published}
+    wait_until_searchable(stack)
+    assert len(posts) == 400
+    assert ask_index(stack, lambda index: index.count("posts", sorted(posts))) == 400
+    assert indexed(stack) == rows(stack)
+
+
+@pytest.mark.slow
+def test_slot_keeps_the_log_while_nobody_reads_it_and_status_tells(stack):
+    wait_until_searchable(stack)
+    stack.process("cdc").kill()
+    title = word()
+    post = stack.publish(7, title)
+    status = stack.status(code=1)
+    assert status["search_lag"]["slot_lag_bytes"] > 0
+    assert "cdc" in [process["name"] for process in status["processes"] if process["state"] == "dead"]
+    stack.command("up")
+    eventually(lambda: found(stack, title) == [post])
+    wait_until_searchable(stack)
+    assert stack.status()["search_lag"] == {"slot_lag_bytes": 0, "batches_unseen": 0}
+
+
+@pytest.mark.slow
+def test_without_redis_search_goes_on(stack):
+    text = word()
+    assert [search(stack, text).headers["X-Cache"] for _ in range(2)] == ["miss", "hit"]
+    stack.process("redis").kill()
+    for _ in range(3):
+        answer = search(stack, text)
+        assert (answer.status_code, answer.headers["X-Cache"]) == (200, "away")
+    health = stack.ask("GET", "/healthz", None, 200)
+    assert health["status"] == "degraded"
+    assert health["dependencies"]["redis"] != "ok" == health["dependencies"]["search_engine"]
+    assert "redis" in stack.command("up").stderr
+    eventually(lambda: search(stack, text).headers["X-Cache"] == "hit")
+    assert stack.ask("GET", "/healthz", None, 200)["status"] == "ok"
+
+
+@pytest.mark.slow
+def test_without_the_engine_search_is_a_503_and_the_feed_is_not_affected(stack):
+    wait_until_searchable(stack)
+    titles = {stack.publish(8, f"{title} early"): title for title in (word() for _ in range(5))}
+    eventually(lambda: stack.status()["lag_records"]["search"] == 0)  # acknowledged by the engine, perhaps not refreshed
+    stack.process("search_engine").kill()
+    answer = search(stack, word())
+    assert answer.status_code == 503
+    assert "try again" in answer.json()["error"]
+    assert stack.ask("GET", "/healthz", None, 200)["dependencies"]["search_engine"] != "ok"
+    titles |= {stack.publish(8, f"{title} late"): title for title in (word() for _ in range(5))}
+    assert stack.request("GET", "/v1/feed", 7).status_code == 200
+    assert "search_engine" in stack.command("up").stderr
+    wait_until_searchable(stack)
+    assert all(found(stack, title) == [post] for post, title in titles.items())
+    assert indexed(stack) == rows(stack)
+
+
+@pytest.mark.slow
+def test_seeding_again_clears_the_index_and_a_lost_index_is_made_anew(tmp_path):
+    own = Stack(tmp_path / "state")
+    own.command("up")
+    try:
+        own.command("seed", "--users", "300", "--mean-followees", "3")
+        assert (indexed(own, "users"), indexed(own)) == (300, 900)
+        own.command("seed", "--users", "20", "--mean-followees", "3")
+        assert (indexed(own, "users"), indexed(own)) == (20, 60)
+        assert found(own, "user200", "users") == []
+        # A slot without its snapshot, which is what a death in the middle of it leaves: it is taken again.
+        own.process("cdc").kill()
+        own.sql("DELETE FROM search_snapshots")
+        engine = settings_of(own).elasticsearch_url
+        stray = b'{"index": {"_index": "flashcrowd-users", "_id": "77"}}\n{"id": 77, "name": "stray", "lsn": 1}\n'
+        httpx.post(f"{engine}/_bulk", content=stray + b'{"delete": {"_index": "flashcrowd-users", "_id": "5"}}\n')
+        httpx.post(f"{engine}/flashcrowd-users/_refresh")
+        assert indexed(own, "users") == 20
+        own.command("up")
+        eventually(lambda: metric(own, "cdc", "flashcrowd_search_snapshots_total") == 1)
+        wait_until_searchable(own)
+        assert (indexed(own, "users"), indexed(own)) == (20, 60)
+        assert found(own, "user5", "users")[0] == 5
+        assert found(own, "stray", "users") == []
+    finally:
+        own.client.close()
+        own.command("down")
