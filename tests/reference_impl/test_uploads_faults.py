@@ -3,8 +3,10 @@
 import json
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
+import psutil
 import pytest
 
 from reference_impl import embedded, embedded_store, processes, state
@@ -138,6 +140,26 @@ def test_an_upload_that_no_row_knows_of_is_aborted(own):
     assert status(own, 6, pending["id"])["status"] in ("pending", "refused")
 
 
+def begin_answer(own):
+    body = {"title": "t", "content": "", "media_type": "video/mp4", "size_bytes": 9 * MIB}
+    return own.request("POST", "/v1/uploads", 7, headers={"Idempotency-Key": "now"}, json=body)
+
+
+def test_a_store_that_hangs_holds_up_nothing_else(own, external_store):
+    process = psutil.Process(external_store[0].pid)
+    process.suspend()
+    try:
+        with ThreadPoolExecutor(12) as threads:
+            hanging = [threads.submit(begin_answer, own) for _ in range(12)]  # more than the API has threads for it
+            for _ in range(20):
+                own.ask("GET", "/v1/feed", 7, 200)
+            assert not any(answer.done() for answer in hanging)
+            assert {answer.result().status_code for answer in hanging} == {503}
+    finally:
+        process.resume()
+    assert eventually(lambda: (answer := begin_answer(own)).status_code == 201 and answer)
+
+
 def test_without_its_store_the_platform_goes_on(own, external_store):
     """The last one here: the store does not come back."""
     data = content(MIB)
@@ -146,10 +168,8 @@ def test_without_its_store_the_platform_goes_on(own, external_store):
     eventually(lambda: status(own, 7, begun["id"])["status"] == "success")
     assert httpx.get(begun["view_url"]).content == data
     processes.stop([external_store[0]], 0.1, embedded.STOP_SIGNALS)
-    answer = own.request(
-        "POST", "/v1/uploads", 7, headers={"Idempotency-Key": "now"},
-        json={"title": "t", "content": "", "media_type": "video/mp4", "size_bytes": 9 * MIB},
-    )  # fmt: skip
+    own.sql("DELETE FROM post_media WHERE idempotency_key = 'now'")
+    answer = begin_answer(own)
     assert (answer.status_code, list(answer.json())) == (503, ["error"])
     own.ask("GET", "/v1/feed", 7, 200)
     own.publish(7)
