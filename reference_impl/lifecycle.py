@@ -22,7 +22,7 @@ from reference_impl.settings import Settings
 from reference_impl.state import State, StateError
 
 READY_WITHIN_S = 60.0
-API_STOP_S, WORKER_STOP_S, SERVER_STOP_S = 3.5, 3.0, 2.0
+API_STOP_S, WORKER_STOP_S, SERVER_STOP_S = 3.5, 4.0, 2.0
 
 SERVING_ROLES = (processes.API, processes.PUSH_GATEWAY)
 """Their metrics are at the port that they serve."""

@@ -180,16 +180,22 @@ async def _notify(name: str, settings: Settings) -> None:
 
     async with _worker(name, settings, NOTIFICATIONS_HIGH) as (pool, high, stop):
         low = LogConsumer(settings, NOTIFICATIONS_LOW)
+
+        async def take_likes() -> None:
+            try:
+                await work(low, worker.handle, stop)
+            finally:
+                await low.close()  # while the others end: leaving a group takes a while
+
         milestones = MilestoneFile(settings.state_dir, name)
         channels, providers = redis.asyncio.from_url(settings.redis_url), Providers(settings)
         worker = NotificationWorker(settings, pool, channels, providers, milestones)
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(work(high, worker.handle, stop))
-                tasks.create_task(work(low, worker.handle, stop))
+                tasks.create_task(take_likes())
                 tasks.create_task(worker.deliver(stop))
         finally:
-            await low.close()
             await providers.close()
             await channels.aclose()
             milestones.close()

@@ -33,6 +33,7 @@ QUEUE_MOST = 1_000
 HEARTBEAT_S = 2.0
 """An API process that has not been heard of for ten seconds holds no streams (the view ``online``)."""
 LISTEN_AGAIN_S = 0.5
+CLOSE_WITHIN_S = 2.0
 INBOX_AT_ONCE = 100
 POLICY_VIOLATION, TRY_AGAIN_LATER = 1008, 1013
 CHANNEL = "flashcrowd.stream.{}"
@@ -104,6 +105,7 @@ class Streams:
         self._of: defaultdict[int, set[_Stream]] = defaultdict(set)
         self._milestones = milestones
         self._tasks: list[asyncio.Task[None]] = []
+        self._closing = False
 
     async def start(self) -> None:
         """Register this process and listen from now on."""
@@ -112,9 +114,11 @@ class Streams:
 
     async def close(self) -> None:
         """Listen no more, and hold no streams in the registry."""
+        self._closing = True
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=CLOSE_WITHIN_S)
         with contextlib.suppress(*UNAVAILABLE):
             await self._pool.execute(UNREGISTER_PROCESS, self._id)
 
@@ -129,12 +133,13 @@ class Streams:
 
     async def _keep_listening(self) -> None:
         """Subscribe to our channel; once more when the connection breaks."""
-        while True:
+        while not self._closing:  # the client may turn our cancellation into an error of its own while it connects
             try:
                 async with redis.asyncio.from_url(self._settings.redis_url) as client, client.pubsub() as channel:
                     await channel.subscribe(CHANNEL.format(self._id.hex))
-                    async for message in channel.listen():
-                        if message["type"] == "message":
+                    while not self._closing:
+                        message = await channel.get_message(ignore_subscribe_messages=True, timeout=LISTEN_AGAIN_S)
+                        if message:
                             self._notified(message["data"])
             except (OSError, RedisError) as error:
                 log.warning("streams.listener", error=repr(error))
