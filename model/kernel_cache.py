@@ -105,15 +105,53 @@ class _PartLibrary(JITCodeLibrary):
         """Take in what was written, as it is."""
         self._final_module.link_in(module)
 
-    def _optimize_final_module(self) -> None:
-        pass
-
-    def _finalize_final_module(self) -> None:
+    def finalize(self) -> None:
+        """Nothing is done before an entry is whole."""
         self._finalized = True
 
     def get_pointer_to_function(self, _name: str) -> int:
         self._ensure_finalized()
         return 0
+
+
+class _EntryLibrary(JITCodeLibrary):
+    """The machine code of an entry with all its parts, each of them once.
+
+    Nobody else calls the parts ("internal linkage"), so LLVM may inline what is called in one place, however long it is.
+    """
+
+    _linking_libraries: list[Any]
+
+    def add_llvm_module(self, module: Any) -> None:
+        """Take in what was written, as it is."""
+        self._final_module.link_in(module)
+
+    def finalize(self) -> None:
+        """Take in the parts and the parts' parts, then go on as Numba does."""
+        own = {function.name for function in self.final_functions()}
+        parts: dict[Any, None] = dict.fromkeys(self._linking_libraries)
+        waiting = list(parts)
+        while waiting:
+            for library in waiting.pop()._linking_libraries:
+                if library not in parts:
+                    parts[library] = None
+                    waiting.append(library)
+        for library in parts:
+            self._final_module.link_in(library._final_module, preserve=True)
+        for function in self.final_functions():
+            if function.name not in own:
+                function.linkage = "internal"
+        self._linking_libraries = []
+        super().finalize()
+
+    def final_functions(self) -> list[Any]:
+        """The functions that are defined here."""
+        return [function for function in self._final_module.functions if not function.is_declaration]
+
+    def _optimize_final_module(self) -> None:
+        """Once, in full; Numba's cheap pass before it is for reference counts, of which there are none."""
+        manager, builder = self._codegen._module_pass_manager()
+        manager.run(self._final_module, builder)
 
 
 class _NothingLoaded:
@@ -127,12 +165,10 @@ class _NothingLoaded:
 def _parts_within(function: Callable[..., Any]) -> Iterator[None]:
     """Whatever is compiled meanwhile, `function` apart, is a part of it."""
     codegen = cpu_target.target_context.codegen()
-    create_whole = codegen.create_library
 
     def create(name: str, **options: Any) -> Any:
-        return (
-            create_whole(name, **options) if name == function.__qualname__ else _PartLibrary(codegen, name, **options)
-        )
+        library = _EntryLibrary if name == function.__qualname__ else _PartLibrary
+        return library(codegen, name, **options)
 
     codegen.create_library = create
     try:

@@ -29,7 +29,7 @@ from model.engines.compiled_group import (
 )
 from model.engines.compiled_lists import (
     AGENDA_LINE,
-    drop_first,
+    fill_vacancy,
     prepend,
     schedule,
     signed,
@@ -184,6 +184,8 @@ def run(sim: Any, limit_s: float, inclusive: bool) -> int:
             take(sim, AGENDA_LINE, i)
             go_on(sim, i)
             continue
+        if sim.vacant:
+            fill_vacancy(sim)
         if sim.told_first < sim.told_len:
             return TELL
         if sim.heap_len == 0:
@@ -196,7 +198,7 @@ def run(sim: Any, limit_s: float, inclusive: bool) -> int:
             return BROKEN
         sim.now = time
         whose, what, number, who = first.whose, first.what, first.number, first.who
-        drop_first(sim)
+        sim.vacant = 1
         happen(sim, whose, what, number, who)
         sim.events += 1
 

@@ -5,7 +5,8 @@ their own and a task can be taken out anywhere. Line 0 is the agenda.
 
 A timed event is (time, whose, what, number, who): the first three are its time and content key (`order.py`), `number` says which
 of two with the same key was scheduled first, and `who` is the task, schedule or record it concerns. Nobody removes an event from
-the heap. Who no longer waits for event `number` forgets it, and when the event comes, it is void.
+the heap. Who no longer waits for event `number` forgets it, and when the event comes, it is void. The event that happens leaves
+its place at the top `vacant`: mostly it brings about another one, which takes the place and sinks to where it belongs.
 """
 
 from __future__ import annotations
@@ -123,40 +124,50 @@ def schedule(sim: Any, delay_s: float, whose: Any, what: Any, who: int) -> int:
     time = sim.now + delay_s
     number = sim.numbered + 1 if sim.numbered < NUMBERS else 1  # 0 is no event's number
     sim.numbered = number
-    hole = sim.heap_len
-    sim.heap_len = hole + 1
-    while hole > 0:
-        parent = (hole - 1) >> 2
-        if not comes_before(time, whose, what, number, heap(sim, parent)):
-            break
-        copy_event(heap(sim, hole), heap(sim, parent))
-        hole = parent
+    if sim.vacant:
+        sim.vacant = 0
+        hole = sink(sim, time, whose, what, number)
+    else:
+        hole = sim.heap_len
+        sim.heap_len = hole + 1
+        while hole > 0:
+            parent = (hole - 1) >> 2
+            if not comes_before(time, whose, what, number, heap(sim, parent)):
+                break
+            copy_event(heap(sim, hole), heap(sim, parent))
+            hole = parent
     event = heap(sim, hole)
     event.time, event.whose, event.what, event.number, event.who = time, whose, what, number, who
     return number
 
 
 @part
-def drop_first(sim: Any) -> None:
-    """Remove the earliest event."""
-    count = sim.heap_len - 1
-    sim.heap_len = count
-    last = heap(sim, count)
-    hole = 0
+def sink(sim: Any, time: float, whose: Any, what: Any, number: int) -> int:
+    """Move the vacant place down from the top to where this event belongs. Returns the place."""
+    hole, count = 0, sim.heap_len
     while True:
         child = 4 * hole + 1
         if child >= count:
-            break
+            return hole
         least = child
         for other in range(child + 1, min(child + 4, count)):
             event = heap(sim, other)
             if comes_before(event.time, event.whose, event.what, event.number, heap(sim, least)):
                 least = other
         event = heap(sim, least)
-        if comes_before(last.time, last.whose, last.what, last.number, event):
-            break
+        if comes_before(time, whose, what, number, event):
+            return hole
         copy_event(heap(sim, hole), event)
         hole = least
+
+
+@part
+def fill_vacancy(sim: Any) -> None:
+    """The earliest event has happened and none took its place at the top: the last one does."""
+    sim.vacant = 0
+    sim.heap_len -= 1
+    last = heap(sim, sim.heap_len)
+    hole = sink(sim, last.time, last.whose, last.what, last.number)
     copy_event(heap(sim, hole), last)
 
 

@@ -142,6 +142,7 @@ SIM = np.dtype(
                 "idle_tasks",
                 "idle_records",
                 "heap_len",
+                "vacant",
                 "told_len",
                 "classes",
                 "observed",
@@ -200,15 +201,25 @@ class _FieldTypes(AttributeTemplate):
         return _SEEN_AS[row.kind_of(field)] if field in (row.dtype.names or ()) else None
 
 
-def _load(builder: Any, address: Any, kind: str) -> Any:
+def _marked(builder: Any, instruction: Any, place: str) -> None:
+    """Tell LLVM that what is written to one place is not read from another ("type-based alias analysis")."""
+    module = builder.module
+    root = module.add_metadata(["tables"])
+    kind = module.add_metadata([place, root, ir.Constant(_WORD, 0)])
+    instruction.set_metadata("tbaa", module.add_metadata([kind, kind, ir.Constant(_WORD, 0)]))
+
+
+def _load(builder: Any, address: Any, kind: str, place: str) -> Any:
     value = builder.load(builder.inttoptr(address, _IR[kind].as_pointer()))
+    _marked(builder, value, place)
     return builder.sext(value, _WORD) if kind in ("i4", "i1") else value
 
 
-def _store(builder: Any, address: Any, kind: str, value: Any) -> None:
+def _store(builder: Any, address: Any, kind: str, place: str, value: Any) -> None:
     if kind in ("i4", "i1"):
         value = builder.trunc(value, _IR[kind])
-    builder.store(value, builder.inttoptr(address, _IR[kind].as_pointer()))
+    store = builder.store(value, builder.inttoptr(address, _IR[kind].as_pointer()))
+    _marked(builder, store, place)
 
 
 def _field(builder: Any, row: Row, address: Any, field: str) -> Any:
@@ -218,13 +229,13 @@ def _field(builder: Any, row: Row, address: Any, field: str) -> Any:
 
 @lower_getattr_generic(Row)
 def _get_field(_context: Any, builder: Any, row: Row, address: Any, field: str) -> Any:
-    return _load(builder, _field(builder, row, address, field), row.kind_of(field))
+    return _load(builder, _field(builder, row, address, field), row.kind_of(field), f"{row.name}.{field}")
 
 
 @lower_setattr_generic(Row)
 def _set_field(_context: Any, builder: Any, signature: Any, arguments: Any, field: str) -> None:
     row, (address, value) = signature.args[0], arguments
-    _store(builder, _field(builder, row, address, field), row.kind_of(field), value)
+    _store(builder, _field(builder, row, address, field), row.kind_of(field), f"{row.name}.{field}", value)
 
 
 def _place(builder: Any, arguments: Any, kind: str) -> Any:
@@ -248,13 +259,13 @@ class _SetItem(AbstractTemplate):
 @lower_builtin(operator.getitem, Column, types.int64)
 def _get_item(_context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
     kind = signature.args[0].kind
-    return _load(builder, _place(builder, arguments, kind), kind)
+    return _load(builder, _place(builder, arguments, kind), kind, f"Column({kind})")
 
 
 @lower_builtin(operator.setitem, Column, types.int64, types.Any)
 def _set_item(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
     kind = signature.args[0].kind
-    _store(builder, _place(builder, arguments, kind), kind, arguments[2])
+    _store(builder, _place(builder, arguments, kind), kind, f"Column({kind})", arguments[2])
     return context.get_dummy_value()
 
 
