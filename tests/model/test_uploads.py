@@ -49,7 +49,8 @@ class TestDurations:
         assert answered(record) == [0.125 + 8]
         ready_s = 0.125 + 8 + 16 + 1 + (0.25 + 2) + 2 * (0.5 + 4) + (0.25 + 2)
         written_s = ready_s + 0.5 + (0.25 + 2) + 0.5 + (0.25 + 2 + 6 / 16)
-        assert marks(record) == [(ready_s, "uploads.ready", 0), (written_s, "feed.delivered", 0)]
+        ours = [mark for mark in marks(record) if mark[1] in ("uploads.ready", "feed.delivered")]
+        assert ours == [(ready_s, "uploads.ready", 0), (written_s, "feed.delivered", 0)]
 
     def test_the_edge_fetches_a_file_once(self):
         view = {"media": 3.0, "media_bytes": 2.0 * MIB}
