@@ -30,18 +30,29 @@ def run(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--out", metavar="DIR", type=Path, help="write JSON, CSV, the resolved scenario and a plot there"
     )
-    parser.add_argument("--engine", default="compiled", choices=["compiled", "plain"], help="both give the same bits; plain is slow and easy to read")
+    parser.add_argument(
+        "--engine",
+        default="compiled",
+        choices=["compiled", "plain"],
+        help="both give the same bits; plain is slow and easy to read",
+    )
     parser.add_argument("--replications", type=positive, metavar="N", help="run N times; figures get 95 %% intervals")
     parser.add_argument(
         "--precision", type=share, metavar="P", help="replicate until objectives' figures are known to ±P of their mean"
     )
     parser.add_argument(
-        "--figures", action="append", default=[], metavar="NAMES", help="with --precision: these, with commas between, instead"
+        "--figures",
+        action="append",
+        default=[],
+        metavar="NAMES",
+        help="with --precision: these, with commas between, instead",
     )
     parser.add_argument(
         "--max-replications", type=positive, default=100, metavar="N", help="and no more than N times (default: 100)"
     )
-    parser.add_argument("--jobs", type=positive, metavar="J", help="replications side by side (default: one per processor)")
+    parser.add_argument(
+        "--jobs", type=positive, metavar="J", help="replications side by side (default: one per processor)"
+    )
     arguments = parser.parse_args(argv)
     document = document_of(arguments)
     scenario = scenario_of(document)

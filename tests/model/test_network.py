@@ -171,7 +171,7 @@ def test_what_does_not_fit_is_said_in_one_line(make, line):
 
 
 def test_only_a_batch_has_a_child_for_each_event():
-    with pytest.raises(ValueError, match="^operation feed.open, step 1: each_event belongs to the steps of a topic"):
+    with pytest.raises(ValueError, match=r"^operation feed\.open, step 1: each_event belongs to the steps of a topic"):
         of(Scatter((), each_event=True))
 
 
