@@ -100,7 +100,7 @@ def install() -> None:
         views_per_feed_open=float(os.environ.get("FC_UPLOADS", "0")),
         subscribes_per_feed_open=0.05,
         streams_per_feed_open=0.05,
-        searches_per_feed_open=0.0,
+        searches_per_feed_open=0.05,
     )
     search = SimpleNamespace(distinct_queries=10, query_popularity_exponent=1.0)
     population = SimpleNamespace(users=50, initial_posts_per_user=3)

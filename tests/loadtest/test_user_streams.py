@@ -1,5 +1,7 @@
 """Whoever answers, and how fast: each user asks for the same things in the same order."""
 
+import base64
+import hashlib
 import json
 import threading
 from collections import defaultdict
@@ -11,6 +13,8 @@ from loadtest import recording, user_streams
 from loadtest.gateway import parse
 from tests.loadtest.stand_in import feed_body
 
+READY = b'{"type": "ready"}'
+WEBSOCKET_GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # of RFC 6455
 ASKED: dict[int, list] = defaultdict(list)
 
 
@@ -31,7 +35,23 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(content)
 
-    do_GET = do_PUT = do_POST = do_DELETE = answer
+    do_PUT = do_POST = do_DELETE = answer
+
+    def do_GET(self) -> None:
+        if self.headers.get("Upgrade") != "websocket":
+            self.answer()
+            return
+        route, user, arguments = parse("WS", self.path, None, self.headers)
+        ASKED[user].append([route.operation, arguments])
+        accepted = hashlib.sha1((self.headers["Sec-WebSocket-Key"] + WEBSOCKET_GUID).encode()).digest()
+        self.send_response(101)
+        self.send_header("Upgrade", "websocket")
+        self.send_header("Connection", "Upgrade")
+        self.send_header("Sec-WebSocket-Accept", base64.b64encode(accepted).decode())
+        self.end_headers()
+        self.wfile.write(bytes([0x81, len(READY)]) + READY)
+        self.rfile.read()  # until the user hangs up
+        self.close_connection = True
 
     def log_message(self, *_args) -> None:
         pass
