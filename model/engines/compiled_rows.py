@@ -193,8 +193,8 @@ def scatter(sim: Any, i: int, step: Any) -> int:
     count = task.events if step.each_event else step.count
     if step.attribute != NO_ATTRIBUTE and not step.each_event:
         count = np.int64(attribute(task, step.attribute))
-    if count > sim.idle_tasks:
-        sim.wanted = max(sim.wanted, count)
+    if count + sim.margin > sim.idle_tasks:  # what else happens in this turn needs its room too
+        sim.wanted = max(sim.wanted, count + sim.margin)
         return WANTS
     if step.each_event:
         scatter_events(sim, i, step)

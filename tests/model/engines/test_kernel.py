@@ -118,6 +118,21 @@ def test_requests_are_recycled_and_only_their_columns_grow():
     assert moving < 100_000
 
 
+def test_children_that_take_all_free_tasks_leave_room_for_the_batch_of_the_same_turn():
+    children = net.Scatter(count="count", steps=(net.Delay(d.constant(1.0)),), join=False)
+    network = net.Network(
+        operations=(net.Operation("ask", (children, net.Publish("t"))),),
+        topics=(net.Topic("t", (net.Delay(d.constant(1.0)),), linger_s=0.0),),
+        attributes=("count",),
+    )
+    env = CompiledClock()
+    engine = Compiled(lower(network, 1), env)
+    engine.submit(0, [engine.memory.get("idle_tasks") - 1])
+    env.run()
+    assert engine.record().topics["consumed"].tolist() == [1]
+    assert engine.memory.get("idle_tasks") == len(engine.memory.table("tasks"))
+
+
 def test_wrong_calls_are_refused_in_one_line():
     env = CompiledClock()
     engine = Compiled(lower(QUEUE, 1), env)
