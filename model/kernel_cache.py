@@ -18,8 +18,10 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
-from numba.core import caching, types
+from numba.core import caching, typed_passes, types, untyped_passes
 from numba.core.codegen import JITCodeLibrary
+from numba.core.compiler import CompilerBase
+from numba.core.compiler_machinery import PassManager
 from numba.core.registry import CPUDispatcher, cpu_target
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -177,11 +179,35 @@ def _parts_within(function: Callable[..., Any]) -> Iterator[None]:
         del codegen.create_library
 
 
+class _Compiler(CompilerBase):
+    """Numba's compiler with the passes that plain numbers and rows need; those for closures, lists, raises and more take time."""
+
+    _PASSES = (
+        untyped_passes.TranslateByteCode,
+        untyped_passes.FixupArgs,
+        untyped_passes.IRProcessing,
+        untyped_passes.ReconstructSSA,
+        typed_passes.NopythonTypeInference,
+        typed_passes.PreLowerStripPhis,
+        typed_passes.IRLegalization,
+        typed_passes.NativeLowering,
+        typed_passes.NoPythonBackend,
+    )
+
+    def define_pipelines(self) -> list[PassManager]:
+        """One pipeline."""
+        passes = PassManager("kernel")
+        for each in self._PASSES:
+            passes.add_pass(each, each.__name__)
+        passes.finalize()
+        return [passes]
+
+
 def entry(signature: str) -> Callable[[Function], Function]:
     """A function that Python calls, compiled for these types alone and cached. It lets other threads run meanwhile."""
 
     def compile_for_signature(function: Function) -> Function:
-        dispatcher = numba.njit(error_model="numpy", nogil=True)(function)
+        dispatcher = numba.njit(error_model="numpy", nogil=True, pipeline_class=_Compiler)(function)
         if cache_directory() is not None:
             dispatcher._cache = _Cache(function)
         with _parts_within(function):
@@ -197,7 +223,7 @@ class _Part(CPUDispatcher):
 
     def __init__(self, function: Callable[..., Any]) -> None:
         options = {"nopython": True, "error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-        super().__init__(function, targetoptions=options)
+        super().__init__(function, targetoptions=options, pipeline_class=_Compiler)
         self._for_python: Callable[..., Any] | None = None
 
     def get_call_template(self, arguments: Any, keywords: Any) -> Any:
