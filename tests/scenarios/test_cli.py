@@ -198,7 +198,7 @@ def test_ctrl_c_leaves_nothing_behind(tiny, tmp_path, monkeypatch, capsys):
 def test_list_shows_every_question():
     done = flashcrowd("list")
     assert done.returncode == 0
-    assert [line.split()[0] for line in done.stdout.splitlines()] == ["baseline", "celebrity_post", "worker_crash"]
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["baseline", "celebrity_post", "one_machine", "worker_crash"]
     assert all(line.endswith("?") for line in done.stdout.splitlines())
 
 
