@@ -13,7 +13,7 @@ import gevent
 from locust import events
 
 from loadtest.platform_user import PlatformUser
-from upload_client.transfer import Transfer, completion_error
+from loadtest.upload_client.transfer import Transfer, completion_error
 
 MEDIA_TYPE = "image/jpeg"
 JPEG_BEGINS = b"\xff\xd8\xff\xe0\x00\x10JFIF\x00"

@@ -26,7 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "knee": ("scenarios.knee:knee", "the highest load that still meets the objectives"),
     "bottlenecks": ("scenarios.bottlenecks:bottlenecks", "which part holds the objectives back, by elasticity and by hand"),
     "compare": ("loadtest.compare:main", "drive the model and the reference with the same load, side by side"),
-    "upload": ("upload_client.command:main", "upload a photo or video to the reference, in parts, with a progress bar"),
+    "upload": ("loadtest.upload_client.command:main", "upload a photo or video to the reference, in parts, with a progress bar"),
     "reference": (
         "reference_impl.__main__:main",
         "up, down, status, seed: the reference implementation on real servers",

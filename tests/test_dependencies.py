@@ -9,9 +9,8 @@ ROOT = Path(__file__).resolve().parent.parent
 MAY_IMPORT = {
     "model": {"model"},
     "scenarios": {"scenarios", "model"},
-    "loadtest": {"loadtest", "scenarios", "model", "upload_client"},
+    "loadtest": {"loadtest", "scenarios", "model"},
     "reference_impl": {"reference_impl"},
-    "upload_client": {"upload_client"},
 }
 ROOMS = ("uploads", "feed", "interactions", "search", "notifications")
 # In the model a feature's words stay in its room, except where the rooms are put together.

@@ -5,7 +5,7 @@ import uuid
 
 import httpx
 
-from upload_client.transfer import Transfer
+from loadtest.upload_client.transfer import Transfer
 
 MIB = 2**20
 MP4 = b"\x00\x00\x00\x18ftypmp42\x00\x00\x00\x00mp42isom"

@@ -11,11 +11,11 @@ import time
 import httpx
 import pytest
 
+from loadtest.upload_client.client import File, UploadClient, UploadFailed, file_key
+from loadtest.upload_client.command import main
+from loadtest.upload_client.transfer import Transfer, listed_parts
 from tests.reference_impl.media import MIB, content
 from tests.reference_impl.stack import ROOT, eventually
-from upload_client.client import File, UploadClient, UploadFailed, file_key
-from upload_client.command import main
-from upload_client.transfer import Transfer, listed_parts
 
 FOUR_PARTS = 25 * MIB  # parts of 8 MiB
 
@@ -112,7 +112,7 @@ def test_expired_urls_are_renewed(stack, film):
 SLOW_CLIENT = """
 import sys, time
 from pathlib import Path
-from upload_client.client import File, UploadClient, file_key
+from loadtest.upload_client.client import File, UploadClient, file_key
 path, api_url = Path(sys.argv[1]), sys.argv[2]
 with UploadClient(api_url, {"X-User-Id": "20"}, parallel=1) as client:
     client.upload(File(path, "video/mp4", "a film"), file_key(path, "20/"), lambda count: time.sleep(0.02))
@@ -182,7 +182,7 @@ def test_ctrl_c_ends_it_and_says_that_it_can_be_resumed(stack, tmp_path):
     with path.open("wb") as file:
         file.write(content(MIB))
         file.truncate(600 * MIB)
-    code = "import sys; from upload_client.command import main; sys.exit(main(sys.argv[1:]))"
+    code = "import sys; from loadtest.upload_client.command import main; sys.exit(main(sys.argv[1:]))"
     command = [sys.executable, "-c", code, str(path), "--user", "22", "--api", stack.state["api_url"], "--parallel", "1"]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
     try:

@@ -18,7 +18,7 @@ from typing import Any
 
 import httpx
 
-from upload_client.transfer import Part, Transfer, completion_error
+from loadtest.upload_client.transfer import Part, Transfer, completion_error
 
 CHUNK_BYTES = 256 * 1024
 BACKOFF_FIRST_S, BACKOFF_MOST_S = 0.2, 10.0

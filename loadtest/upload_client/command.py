@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
-    from upload_client.client import File
+    from loadtest.upload_client.client import File
 
 EXAMPLES = """examples:
   flashcrowd upload holiday.mp4 --user 7              to the reference that is up on this machine
@@ -64,7 +64,7 @@ def _running_api() -> str | None:
 
 
 def _file(arguments: argparse.Namespace) -> File:
-    from upload_client.client import File
+    from loadtest.upload_client.client import File
 
     path: Path = arguments.file
     if not path.is_file():
@@ -79,7 +79,7 @@ def _upload(arguments: argparse.Namespace, file: File, api_url: str) -> dict[str
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-    from upload_client.client import UploadClient, file_key
+    from loadtest.upload_client.client import UploadClient, file_key
 
     salt = f"{arguments.user}/{os.urandom(8).hex() if arguments.again else ''}"
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
@@ -97,7 +97,7 @@ def _upload(arguments: argparse.Namespace, file: File, api_url: str) -> dict[str
 def main(argv: Sequence[str] | None = None) -> int:
     """Upload: 0 published, 1 refused or failed, 2 bad input, 130 interrupted."""
     arguments = _parser().parse_args(argv)
-    from upload_client.client import UploadFailed
+    from loadtest.upload_client.client import UploadFailed
 
     try:
         api_url = arguments.api or _running_api()

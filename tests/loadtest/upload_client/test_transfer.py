@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from upload_client.transfer import Transfer, completion_error, listed_parts
+from loadtest.upload_client.transfer import Transfer, completion_error, listed_parts
 
 S3 = 'xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
 
