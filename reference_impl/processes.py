@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -144,12 +145,25 @@ def memory_bytes(child: Child) -> int:
     return total
 
 
+# Below the range from which systems take ports for outgoing connections (Linux: 32768 to 60999): one from there may be taken
+# between the moment when it is found free and the moment when a server binds it.
+_PORTS = range(20_000, 32_000)
+_given: set[int] = set()
+
+
 def free_port() -> int:
-    """A TCP port of the loopback interface that is free at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A TCP port of the loopback interface that is free at this moment and was not given before.
+
+    Raises:
+        StartFailed: there is none.
+    """
+    for port in random.SystemRandom().sample(_PORTS, 1000):
+        if port not in _given:
+            with socket.socket() as probe, contextlib.suppress(OSError):
+                probe.bind(("127.0.0.1", port))
+                _given.add(port)
+                return port
+    raise StartFailed(f"no free port from {_PORTS.start} to {_PORTS.stop}")
 
 
 def wait_for_port(port: int, child: Child, within_s: float = 30) -> None:

@@ -1,11 +1,13 @@
 """Every notebook runs from top to bottom, holds no logic of its own and is kept without outputs."""
 
 import ast
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import nbformat
 import pytest
-from nbclient import NotebookClient
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -20,12 +22,18 @@ def sources(notebook):
     return [cell.source for cell in notebook.cells if cell.cell_type == "code"]
 
 
-def run(path, monkeypatch):
-    """The outputs of all cells, as (kind, content), with the numbers of the quick run."""
-    monkeypatch.setenv("FLASHCROWD_QUICK", "1")
-    notebook = read(path)
-    NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(ROOT)}}).execute()
-    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+def run(path, folder):
+    """The outputs of all cells, as (kind, content), with the numbers of the quick run.
+
+    In a process of its own: Locust, which other tests import, patches threads in a way that Jupyter's client can't live with.
+    """
+    executed = folder / path.name
+    done = subprocess.run(
+        [sys.executable, "-c", "from nbclient.cli import main; main()", "--timeout=120", f"--output={executed}", str(path)],
+        cwd=ROOT, env=os.environ | {"FLASHCROWD_QUICK": "1"}, capture_output=True, text=True, timeout=240, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    outputs = [output for cell in read(executed).cells for output in cell.get("outputs", [])]
     return [
         (kind, text) for output in outputs for kind, text in output.get("data", {"text": output.get("text")}).items()
     ]
@@ -53,9 +61,9 @@ def test_a_notebook_is_kept_clean_and_without_logic(path):
     assert found == set()
 
 
-def test_the_first_plan(monkeypatch):
+def test_the_first_plan(tmp_path):
     """Three plots, and two tables: every combination, and those that hold."""
-    outputs = run(ROOT / "notebooks" / "01_first_plan.ipynb", monkeypatch)
+    outputs = run(ROOT / "notebooks" / "01_first_plan.ipynb", tmp_path)
     images = [content for kind, content in outputs if kind == "image/png"]
     assert len(images) == 3
     assert all(len(image) > 5000 for image in images)
@@ -64,4 +72,4 @@ def test_the_first_plan(monkeypatch):
     assert "feed.delivered last, ms" in tables[0]
     printed = "".join(content for kind, content in outputs if kind == "text")
     assert "20,000 users, 2,000,000 follows" in printed
-    assert "[19999, 19999" in printed
+    assert "[15000, 14999" in printed
