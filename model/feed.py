@@ -17,7 +17,7 @@ from __future__ import annotations
 import numpy as np
 
 from model.network import Delay, Mark, Milestone, Operation, Publish, Respond, Scatter, Serve, Steps, Topic
-from model.part import Floats, Ids, Part
+from model.part import Floats, Ids, Part, topic_of
 from model.population import FollowGraph
 from model.scenario import Scenario
 
@@ -87,31 +87,25 @@ def _publish(scenario: Scenario, committed: Steps) -> Operation:
 
 def _posts(scenario: Scenario) -> Topic:
     """A dispatcher looks up an author's followers once and puts a record per batch of them on `fanout`."""
-    times, settings = scenario.service_times, scenario.topics["posts"]
+    times = scenario.service_times
     dispatch = (
         Delay(times["network_database"]),
         Serve("database", times["database_followers"]),
         Scatter((Publish("fanout", weight="batch_followers"),), count="batches", join=True),
     )
-    return Topic(
+    return topic_of(
+        scenario,
         "posts",
         (Scatter(dispatch, each_event=True), Delay(times["kafka_commit"])),
-        partitions=settings.partitions,
-        linger_s=settings.linger_s,
-        batch_max=settings.batch_max,
-        acknowledgement=times["kafka_acknowledgement"],
-        consumers=scenario.stations["fanout_dispatchers"].servers,
-        poll_max=settings.poll_max,
-        poll_wait_s=settings.poll_wait_s,
-        session_timeout_s=settings.session_timeout_s,
         workers="fanout_dispatchers",
     )
 
 
 def _fanout(scenario: Scenario) -> Topic:
     """A worker writes one Feed row for each follower of its batch."""
-    times, settings = scenario.service_times, scenario.topics["fanout"]
-    return Topic(
+    times = scenario.service_times
+    return topic_of(
+        scenario,
         "fanout",
         (
             Delay(times["network_database"]),
@@ -119,14 +113,6 @@ def _fanout(scenario: Scenario) -> Topic:
             Mark(DELIVERED.name),
             Delay(times["kafka_commit"]),
         ),
-        partitions=settings.partitions,
-        linger_s=settings.linger_s,
-        batch_max=settings.batch_max,
-        acknowledgement=times["kafka_acknowledgement"],
-        consumers=scenario.stations["fanout_workers"].servers,
-        poll_max=settings.poll_max,
-        poll_wait_s=settings.poll_wait_s,
-        session_timeout_s=settings.session_timeout_s,
         workers="fanout_workers",
     )
 

@@ -25,7 +25,7 @@ from model.network import (
     Steps,
     Topic,
 )
-from model.part import Floats, Ids, Part
+from model.part import Floats, Ids, Part, topic_of
 from model.scenario import Scenario
 
 APPLIED = Milestone("interactions.applied", since="answer")
@@ -76,9 +76,10 @@ def _read(scenario: Scenario) -> Operation:
 
 
 def _interactions(scenario: Scenario) -> Topic:
-    times, costs, settings = scenario.service_times, scenario.costs_s, scenario.topics["interactions"]
+    times, costs = scenario.service_times, scenario.costs_s
     per = {"events": costs["database_interaction"], "keys": costs["database_hot_post"]}
-    return Topic(
+    return topic_of(
+        scenario,
         "interactions",
         (
             Delay(times["network_database"]),
@@ -87,14 +88,6 @@ def _interactions(scenario: Scenario) -> Topic:
             Scatter((_TELL,), each_event=True),
             Delay(times["kafka_commit"]),
         ),
-        partitions=settings.partitions,
-        linger_s=settings.linger_s,
-        batch_max=settings.batch_max,
-        acknowledgement=times["kafka_acknowledgement"],
-        consumers=scenario.stations["interaction_workers"].servers,
-        poll_max=settings.poll_max,
-        poll_wait_s=settings.poll_wait_s,
-        session_timeout_s=settings.session_timeout_s,
         workers="interaction_workers",
     )
 

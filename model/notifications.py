@@ -36,7 +36,7 @@ from model.network import (
     Steps,
     Topic,
 )
-from model.part import Floats, Ids, Part
+from model.part import Floats, Ids, Part, topic_of
 from model.scenario import Scenario
 
 COMMENT_DELIVERED = Milestone("notifications.delivered.comment", since="answer")
@@ -81,9 +81,10 @@ def _register(scenario: Scenario, statement: str) -> Steps:
 
 def _topic(scenario: Scenario, name: str, of_each: Steps) -> Topic:
     """Workers that store a batch with one commit and deliver it before they commit its offsets."""
-    times, settings = scenario.service_times, scenario.topics[name]
+    times = scenario.service_times
     workers = name.replace("notifications", "notification_workers")
-    return Topic(
+    return topic_of(
+        scenario,
         name,
         (
             Delay(times["network_database"]),
@@ -93,14 +94,6 @@ def _topic(scenario: Scenario, name: str, of_each: Steps) -> Topic:
             Scatter(of_each, each_event=True),
             Delay(times["kafka_commit"]),
         ),
-        partitions=settings.partitions,
-        linger_s=settings.linger_s,
-        batch_max=settings.batch_max,
-        acknowledgement=times["kafka_acknowledgement"],
-        consumers=scenario.stations[workers].servers,
-        poll_max=settings.poll_max,
-        poll_wait_s=settings.poll_wait_s,
-        session_timeout_s=settings.session_timeout_s,
         workers=workers,
     )
 

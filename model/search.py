@@ -31,7 +31,7 @@ from model.network import (
     Steps,
     Topic,
 )
-from model.part import Floats, Part
+from model.part import Floats, Part, topic_of
 from model.scenario import Scenario
 
 SEARCHABLE = Milestone("search.searchable", since="answer")
@@ -77,9 +77,10 @@ def _query(scenario: Scenario) -> Operation:
 
 def _search(scenario: Scenario) -> Topic:
     """An indexer is done with a batch when the engine has it; that a refresh shows it holds nobody up."""
-    times, settings = scenario.service_times, scenario.topics["search"]
+    times = scenario.service_times
     until_refresh = uniform(low_s=0.0, high_s=scenario.search.refresh_s)
-    return Topic(
+    return topic_of(
+        scenario,
         "search",
         (
             Delay(times["network_search"]),
@@ -87,14 +88,6 @@ def _search(scenario: Scenario) -> Topic:
             Scatter((Delay(until_refresh), Mark(SEARCHABLE.name)), each_event=True, join=False),
             Delay(times["kafka_commit"]),
         ),
-        partitions=settings.partitions,
-        linger_s=settings.linger_s,
-        batch_max=settings.batch_max,
-        acknowledgement=times["kafka_acknowledgement"],
-        consumers=scenario.stations["indexers"].servers,
-        poll_max=settings.poll_max,
-        poll_wait_s=settings.poll_wait_s,
-        session_timeout_s=settings.session_timeout_s,
         workers="indexers",
     )
 
