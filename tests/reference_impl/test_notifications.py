@@ -238,7 +238,7 @@ def test_a_quota_is_respected_comments_overtake_likes_and_all_arrive(stack, gate
     authors = range(24, 32)
     posts = {author: [stack.publish(author) for _ in range(4)] for author in authors}
     refused = gateway.refusals()
-    with gateway.quota(rate_per_s=8, burst=8):
+    with gateway.quota(rate_per_s=4, burst=4):
         began = time.time()
         for author in authors:
             for post in posts[author]:
@@ -246,16 +246,14 @@ def test_a_quota_is_respected_comments_overtake_likes_and_all_arrive(stack, gate
         eventually(lambda: len([one for one in gateway.everything() if one["taken_at"] >= began]) >= 2)
         said = [comment(stack, posts[author][0], 2) for author in authors[:3]]
         eventually(lambda: set(said) <= {one["id"] for one in gateway.everything()})
-        waiting = undelivered(stack)
         taken = [one for one in gateway.everything() if one["taken_at"] >= began]
         last_comment = max(one["taken_at"] for one in taken if one["id"] in said)
         span_s = taken[-1]["taken_at"] - taken[0]["taken_at"]
-    assert len(taken) <= 8 + 8 * span_s + 1  # the provider's bucket, of which nothing was passed by
+    assert len(taken) <= 4 + 4 * span_s + 1  # the provider's bucket, of which nothing was passed by
     assert gateway.refusals() > refused
-    assert waiting > 5  # likes that came first are waiting still
     eventually(lambda: undelivered(stack) == 0)
     later = [one for one in gateway.everything() if one["taken_at"] > last_comment]
-    assert len([one for one in later if one["kind"] == "like"]) > 5
+    assert len([one for one in later if one["kind"] == "like"]) > 5  # likes that came first
     likes = [one for one in gateway.everything() if one["taken_at"] >= began and one["kind"] == "like"]
     assert len({one["id"] for one in likes}) == 32
 
