@@ -41,7 +41,15 @@ SEED_EXAMPLES = """examples:
 """
 
 
+SPANS_EXAMPLES = """examples:
+  python -m reference_impl spans --out spans.otlp.jsonl
+  OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318 python -m reference_impl up      sends them as they come
+"""
 SEARCHABLE_WITHIN_S = 300.0
+OPTIONAL = (
+    processes.NOTIFICATION_WORKER, processes.CDC, processes.INDEXER, processes.RECONCILER, processes.EDGE,
+)  # fmt: skip
+"""Roles without which feeds and interactions are as they are."""
 
 
 def _progress(text: str) -> None:
@@ -88,6 +96,7 @@ def _up(arguments: argparse.Namespace, settings: Settings) -> int:
         arguments.notification_workers,
         arguments.apis,
         arguments.indexers,
+        tuple(arguments.without),
     )
     already = state.read(Path(settings.state_dir)) if Path(settings.state_dir).is_dir() else None
     current = lifecycle.up(settings, scale, arguments.cpus, _NewsOnly())
@@ -181,6 +190,8 @@ def _wait_for_search(current: State) -> None:
     from reference_impl import inspection
 
     workers = [child for child in current.processes if child.role in (processes.CDC, processes.INDEXER)]
+    if not workers:
+        return
     progress, deadline = _NewsOnly(), time.monotonic() + SEARCHABLE_WITHIN_S
     while not inspection.caught_up(current):
         progress("waiting for the search index")
@@ -188,6 +199,15 @@ def _wait_for_search(current: State) -> None:
             progress("the search index has not caught up; it goes on by itself")
             return
         time.sleep(0.2)
+
+
+def _spans(arguments: argparse.Namespace, settings: Settings) -> int:
+    from reference_impl import otlp
+
+    current = _running(Path(settings.state_dir))
+    count = otlp.write(Path(current.state_dir), arguments.out, int(arguments.since * 1e9))
+    print(json.dumps({"spans": count}) if arguments.json else f"{count:,} spans in {arguments.out}")
+    return 0
 
 
 def _run(arguments: argparse.Namespace, settings: Settings) -> int:
@@ -199,6 +219,13 @@ def _run(arguments: argparse.Namespace, settings: Settings) -> int:
         raise SettingsError(f"run {arguments.role} needs FLASHCROWD_S3_URL")
     roles.run(arguments.role, arguments.name or arguments.role, arguments.metrics_port, settings)
     return 0
+
+
+def _optional_roles(text: str) -> tuple[str, ...]:
+    for role in (roles := tuple(text.split(","))):
+        if role not in OPTIONAL:
+            raise argparse.ArgumentTypeError(f"{role!r} is none of {', '.join(OPTIONAL)}")
+    return roles
 
 
 def _cores(text: str) -> list[int]:
@@ -238,6 +265,9 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("--notification-workers", type=_positive, default=1, metavar="N")
     up.add_argument("--apis", type=_positive, default=1, metavar="N", help="API processes, each at a port of its own")
     up.add_argument("--indexers", type=_positive, default=1, metavar="N")
+    up.add_argument(
+        "--without", type=_optional_roles, default=(), metavar="LIST", help=f"do without some of: {', '.join(OPTIONAL)}"
+    )
     up.add_argument("--json", action="store_true", help="print the state as JSON")
     down = command("down", _down, "stop everything that up started")
     down.add_argument("--json", action="store_true")
@@ -255,6 +285,12 @@ def _parser() -> argparse.ArgumentParser:
     seed.add_argument("--seed", type=int, default=1, help="of --users (default 1)")
     seed.add_argument("--epoch", type=float, metavar="S", help="epoch seconds that the posts lie before (default: now)")
     seed.add_argument("--json", action="store_true")
+    spans = command("spans", _spans, "write the recorded spans as OTLP JSON lines", SPANS_EXAMPLES)
+    spans.add_argument("--out", type=Path, required=True, metavar="FILE")
+    spans.add_argument(
+        "--since", type=float, default=0.0, metavar="S", help="leave out what ended before (epoch seconds)"
+    )
+    spans.add_argument("--json", action="store_true")
     run = command(
         "run", _run, "run one process in the foreground",
         "example:\n  python -m reference_impl run interaction_worker --metrics-port 9101\n",

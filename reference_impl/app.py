@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -25,6 +26,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from reference_impl import graph
 from reference_impl.database import open_pool
@@ -164,6 +166,20 @@ def create_app(settings: Settings) -> Starlette:
     )
 
 
+class _StampedProtocol(HttpToolsProtocol):
+    """Notes when the event loop gave it a request's first bytes: from then to the handler is the span ``accept``."""
+
+    received_ns = 0
+
+    def data_received(self, data: bytes) -> None:
+        self.received_ns = time.time_ns()
+        super().data_received(data)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.scope["received_ns"] = self.received_ns  # type: ignore[typeddict-unknown-key]  # ours
+
+
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM; requests under way are answered first."""
     uvicorn.run(
@@ -172,6 +188,7 @@ def serve(settings: Settings) -> None:
         port=settings.api_port,
         access_log=False,
         log_config=None,
+        http=_StampedProtocol,
         timeout_graceful_shutdown=SHUTDOWN_S,
         ws="wsproto",
         ws_max_size=MAX_MESSAGE_BYTES,

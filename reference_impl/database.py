@@ -7,10 +7,12 @@ posts), and every statement that writes checks what it needs in itself.
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import asyncpg
 
 from reference_impl.settings import Settings
+from reference_impl.spans import Span, time_of
 
 # PostgreSQL 18 is the least version: the statement that applies likes needs RETURNING old/new (interactions/worker.py).
 MINIMUM_VERSION = 18
@@ -184,7 +186,7 @@ async def open_pool(settings: Settings, size: int, name: str) -> asyncpg.Pool:
     asyncpg's release would run a reset query each time, and its connections would be replaced every 50,000 queries;
     no code here leaves session state behind, so both are off. The costs of a request are then those of its queries.
     """
-    return await asyncpg.create_pool(
+    return await _TracedPool(
         settings.database_url,
         min_size=size,
         max_size=size,
@@ -192,8 +194,41 @@ async def open_pool(settings: Settings, size: int, name: str) -> asyncpg.Pool:
         max_inactive_connection_lifetime=0,
         timeout=settings.pool_timeout_s,
         reset=_keep_session,
+        loop=None,
+        connection_class=_TracedConnection,
+        record_class=asyncpg.Record,
         server_settings={"application_name": name},
     )
+
+
+class _TracedConnection(asyncpg.Connection):
+    """Each statement is a span of the station ``database``, under the service time that its room has named for it."""
+
+    async def fetch(self, query: str, *args: Any, **options: Any) -> list[asyncpg.Record]:
+        with Span("database", time_of(query)) as span:
+            rows = await super().fetch(query, *args, **options)
+            span.note("rows", len(rows))
+            return rows
+
+    async def fetchrow(self, query: str, *args: Any, **options: Any) -> asyncpg.Record | None:
+        with Span("database", time_of(query)):
+            return await super().fetchrow(query, *args, **options)
+
+    async def fetchval(self, query: str, *args: Any, **options: Any) -> Any:
+        with Span("database", time_of(query)):
+            return await super().fetchval(query, *args, **options)
+
+    async def execute(self, query: str, *args: Any, **options: Any) -> str:
+        with Span("database", time_of(query), {"statement": query[:8]} if len(query) < 8 else None):
+            return await super().execute(query, *args, **options)
+
+
+class _TracedPool(asyncpg.Pool):
+    """The wait for a free connection is a span too."""
+
+    async def _acquire(self, timeout: float | None) -> Any:
+        with Span("database", "pool_wait"):
+            return await super()._acquire(timeout)
 
 
 async def _keep_session(connection: asyncpg.Connection) -> None:

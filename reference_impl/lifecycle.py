@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from reference_impl import embedded, embedded_store, processes, state
+from reference_impl import embedded, embedded_store, otlp, processes, state
 from reference_impl.processes import Child, StartFailed
 from reference_impl.settings import Settings
 from reference_impl.state import State, StateError
@@ -39,6 +39,8 @@ class Scale:
     notification_workers: int = 1
     apis: int = 1
     indexers: int = 1
+    without: tuple[str, ...] = ()
+    """Roles of which there is none: what is not looked at costs no CPU."""
 
     def names(self) -> list[tuple[str, str]]:
         """(name, role) of every process of ours."""
@@ -48,7 +50,7 @@ class Scale:
             (processes.NOTIFICATION_WORKER, self.notification_workers),
             (processes.INDEXER, self.indexers),
         )
-        return [
+        every = [
             (processes.API, processes.API),
             *((f"{processes.API}_{number}", processes.API) for number in range(2, self.apis + 1)),
             (processes.DISPATCHER, processes.DISPATCHER),
@@ -57,6 +59,7 @@ class Scale:
             (processes.CDC, processes.CDC),
             *((f"{role}_{number}", role) for role, count in many for number in range(1, count + 1)),
         ]
+        return [(name, role) for name, role in every if role not in self.without]
 
 
 def up(settings: Settings, scale: Scale, cpus: Sequence[int], progress: Progress) -> State:
@@ -75,7 +78,7 @@ def up(settings: Settings, scale: Scale, cpus: Sequence[int], progress: Progress
             return _repair(running, progress)
         if running:
             _remove_remains(running)
-        for old in [*state_dir.glob("*.log"), *state_dir.glob("milestones-*.csv")]:
+        for old in [path for kind in ("*.log", "milestones-*.csv", "spans-*") for path in state_dir.glob(kind)]:
             old.unlink()
         unpinned = _pin(cpus)
         try:
@@ -113,6 +116,8 @@ def _start_all(settings: Settings, scale: Scale, cpus: Sequence[int], progress: 
             settings = _with_push_gateway(settings)
             current.settings = dataclasses.asdict(settings)
             names = [(processes.PUSH_GATEWAY, processes.PUSH_GATEWAY), *names]
+        if settings.spans and otlp.endpoint():
+            names.append((processes.SPAN_EXPORTER, processes.SPAN_EXPORTER))
         for name, role in names:
             if role == processes.EDGE and not settings.edge_port:
                 continue  # somebody else's

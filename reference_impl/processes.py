@@ -23,9 +23,10 @@ API, DISPATCHER, FANOUT_WORKER, INTERACTION_WORKER = "api", "fanout_dispatcher",
 RECONCILER, EDGE = "upload_reconciler", "edge"
 NOTIFICATION_WORKER, PUSH_GATEWAY = "notification_worker", "push_gateway"
 SEARCH_ENGINE, CDC, INDEXER = "search_engine", "cdc", "indexer"
+SPAN_EXPORTER = "span_exporter"
 ROLES = (
     API, DISPATCHER, FANOUT_WORKER, INTERACTION_WORKER, RECONCILER, EDGE, NOTIFICATION_WORKER, PUSH_GATEWAY,
-    SEARCH_ENGINE, CDC, INDEXER,
+    SEARCH_ENGINE, CDC, INDEXER, SPAN_EXPORTER,
 )  # fmt: skip
 """What a process of ours can be; servers have roles of their own."""
 

@@ -9,6 +9,7 @@ import msgspec
 import structlog
 
 from reference_impl.database import microseconds
+from reference_impl.spans import note
 from reference_impl.topics import POSTS, DeliveryFailed, LogProducer
 
 log = structlog.get_logger()
@@ -35,6 +36,7 @@ async def announce(producer: LogProducer, post_id: int, author_id: int, created_
     Nothing that was accepted is lost; it is only delivered later.
     """
     record = PublishedPost(post_id, author_id, microseconds(created_at), time.time())
+    note("accepted_at", record.accepted_at)
     try:
         await producer.produce(POSTS, str(post_id), encode_post(record))
     except DeliveryFailed as error:

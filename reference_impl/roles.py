@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import signal
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import asyncpg
 import redis.asyncio
@@ -13,7 +14,7 @@ import structlog
 import uvloop
 from prometheus_client import start_http_server
 
-from reference_impl import logs
+from reference_impl import logs, spans
 from reference_impl.database import open_pool
 from reference_impl.processes import (
     API,
@@ -27,6 +28,7 @@ from reference_impl.processes import (
     PUSH_GATEWAY,
     RECONCILER,
     SEARCH_ENGINE,
+    SPAN_EXPORTER,
 )
 from reference_impl.settings import Settings
 from reference_impl.topics import (
@@ -39,6 +41,7 @@ from reference_impl.topics import (
     LogConsumer,
     LogProducer,
     work,
+    worker_ready,
 )
 
 log = structlog.get_logger()
@@ -48,6 +51,8 @@ def run(role: str, name: str, metrics_port: int, settings: Settings) -> None:
     """Run ``role`` until SIGTERM. A worker exports its metrics at ``metrics_port`` (0: not at all)."""
     logs.configure(name)
     log.info("start", role=role, strategy=settings.feed_strategy)
+    if settings.spans and role != SPAN_EXPORTER:
+        spans.start(settings.state_dir, name)
     if role == API:
         from reference_impl.app import serve
 
@@ -68,6 +73,11 @@ def run(role: str, name: str, metrics_port: int, settings: Settings) -> None:
         return
     if metrics_port:
         start_http_server(metrics_port, addr="127.0.0.1")
+    if role == SPAN_EXPORTER:
+        from reference_impl import otlp
+
+        worker_ready.set(1)
+        otlp.export(Path(settings.state_dir))
     workers = {
         DISPATCHER: _dispatch,
         FANOUT_WORKER: _fan_out,
@@ -145,7 +155,6 @@ async def _interact(name: str, settings: Settings) -> None:
 
 async def _reconcile(name: str, settings: Settings) -> None:
     from reference_impl.milestones import MilestoneFile
-    from reference_impl.topics import worker_ready
     from reference_impl.uploads.reconciler import Reconciler
     from reference_impl.uploads.settle import Settler
     from reference_impl.uploads.store import ObjectStore

@@ -142,6 +142,8 @@ class Settings:
     """Longest wait for the search engine before the answer is 503."""
     search_cache_ttl_s: float = 5.0
     """How long an answer is served from the cache."""
+    spans: int = 1
+    """1: every process records its spans (spans.py); 0: none does."""
     initial_posts_per_user: int = 3
     """Rounds of posts that ``seed`` writes."""
     feed_seed_rows: int = 100
@@ -153,7 +155,7 @@ class Settings:
                 f"{ENV_PREFIX}FEED_STRATEGY is {self.feed_strategy!r}; it has to be one of {', '.join(STRATEGIES)}"
                 + _did_you_mean(self.feed_strategy, STRATEGIES)
             )
-        may_be_zero = ("_port", "_wait_s", "_linger_s", "_threshold", "_posts", "_replicas")
+        may_be_zero = ("spans", "_port", "_wait_s", "_linger_s", "_threshold", "_posts", "_replicas")
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if isinstance(value, str):

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event, Thread
+from time import time_ns
 
 import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
@@ -15,6 +16,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic  # the module where its type is declared
 from prometheus_client import Counter, Gauge
 
+from reference_impl import spans
 from reference_impl.settings import Settings
 
 POSTS = "posts"
@@ -97,8 +99,9 @@ class LogProducer:
                 self._loop.call_soon_threadsafe(self._resolve)
 
         try:
-            producer.produce(topic, value, key, partition, on_delivery=delivered)
-            return await asyncio.wait_for(future, self._timeout_s + 1)
+            with spans.Span(topic, "kafka_acknowledgement"):
+                producer.produce(topic, value, key, partition, on_delivery=delivered)
+                return await asyncio.wait_for(future, self._timeout_s + 1)
         except (BufferError, KafkaException, TimeoutError) as error:
             self._replace(producer)
             raise DeliveryFailed(f"{topic}: {error or 'no acknowledgement'}") from error
@@ -231,18 +234,22 @@ async def work(
     At least once, then: whatever is handled twice must change nothing the second time.
     """
     while not stop.is_set():
+        asked_ns = time_ns()
         messages = await consumer.poll()
         if not messages:
             if when_idle:
                 await _try_once(when_idle)
             continue
-        pause_s = RETRY_FIRST_S
-        while not await _try_once(lambda batch=messages: handle(batch)):  # type: ignore[misc]  # mypy: default of a lambda
-            if stop.is_set():
-                return
-            await asyncio.sleep(pause_s)
-            pause_s = min(2 * pause_s, RETRY_LONGEST_S)
-        await consumer.commit(messages)
+        with spans.Root(GROUPS[consumer.topic], attributes={"events": len(messages)}):
+            spans.add(consumer.topic, "kafka_poll", asked_ns, time_ns())
+            pause_s = RETRY_FIRST_S
+            while not await _try_once(lambda batch=messages: handle(batch)):  # type: ignore[misc]  # mypy: default of a lambda
+                if stop.is_set():
+                    return
+                await asyncio.sleep(pause_s)
+                pause_s = min(2 * pause_s, RETRY_LONGEST_S)
+            with spans.Span(consumer.topic, "kafka_commit"):
+                await consumer.commit(messages)
 
 
 async def _try_once(action: Callable[[], Awaitable[None]]) -> bool:

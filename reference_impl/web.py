@@ -15,6 +15,7 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 
 from reference_impl.settings import Settings
+from reference_impl.spans import Root, add
 from reference_impl.topics import DeliveryFailed, LogProducer
 
 if TYPE_CHECKING:
@@ -83,13 +84,17 @@ def operation(name: str, handler: Handler) -> Callable[[Request], Awaitable[Resp
 
     async def endpoint(request: Request) -> Response:
         started = time.perf_counter()
-        try:
-            response = await handler(request, request.app.state.platform)
-        except ApiError as error:
-            response = error_response(error.status, str(error))
-        except UNAVAILABLE as error:
-            log.warning("request.unavailable", operation=name, error=repr(error))
-            response = error_response(503, "a server behind the API does not answer; try again")
+        with Root(name, request.headers.get("traceparent", "")) as span:
+            if received_ns := request.scope.get("received_ns"):
+                add("api", "accept", received_ns, time.time_ns())
+            try:
+                response = await handler(request, request.app.state.platform)
+            except ApiError as error:
+                response = error_response(error.status, str(error))
+            except UNAVAILABLE as error:
+                log.warning("request.unavailable", operation=name, error=repr(error))
+                response = error_response(503, "a server behind the API does not answer; try again")
+            span.note("http.response.status_code", response.status_code)
         seconds.observe(time.perf_counter() - started)
         status = response.status_code
         counter = counters.get(status) or counters.setdefault(status, requests_total.labels(name, status))

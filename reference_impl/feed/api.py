@@ -8,6 +8,7 @@ from starlette.responses import Response
 
 from reference_impl.feed.strategies import START, STRATEGIES, Cursor, page
 from reference_impl.published import announce
+from reference_impl.spans import name_statements
 from reference_impl.web import ApiError, Platform, caller, clean_text, json_response, read_body
 
 LIMIT_DEFAULT, LIMIT_MAX = 20, 100
@@ -26,6 +27,9 @@ INSERT_POST = """
 INSERT INTO posts (author_id, title, content)
 SELECT $1, $2, $3 WHERE EXISTS (SELECT FROM users WHERE id = $1)
 RETURNING id, created_at"""
+
+
+name_statements({INSERT_POST: "database_insert_post"})
 
 
 async def publish(request: Request, platform: Platform) -> Response:

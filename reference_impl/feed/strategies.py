@@ -18,6 +18,7 @@ from typing import NamedTuple
 import asyncpg
 
 from reference_impl.database import from_microseconds, microseconds
+from reference_impl.spans import name_statements
 
 
 class Entry(NamedTuple):
@@ -89,6 +90,11 @@ FROM followers CROSS JOIN LATERAL (
 ) AS newest
 WHERE followers.follower_id = $1 AND NOT followers.is_precomputed
 ORDER BY newest.created_at DESC, newest.id DESC LIMIT $4"""
+
+
+name_statements(
+    dict.fromkeys((FOLLOWEES, POSTS_WITHOUT_INDEX, POSTS_BY_INDEX, PRECOMPUTED, PULLED), "database_feed_page")
+)
 
 
 def _entries(rows: Iterable[asyncpg.Record]) -> list[Entry]:

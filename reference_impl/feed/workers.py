@@ -17,6 +17,7 @@ from reference_impl.feed.records import FollowerBatch, decode_batch, encode
 from reference_impl.milestones import FEED_DELIVERED, MilestoneFile
 from reference_impl.published import PublishedPost, decode_post
 from reference_impl.settings import Settings
+from reference_impl.spans import name_statements, note
 from reference_impl.topics import FANOUT, LogProducer
 
 log = structlog.get_logger()
@@ -48,6 +49,15 @@ INSERT INTO feed (user_id, post_id, author_id, created_at)
 SELECT follower_id, $1, $2, $3 FROM followers
 WHERE followee_id = $2 AND follower_id BETWEEN $4 AND $5 AND (is_precomputed OR $6)
 ON CONFLICT DO NOTHING"""
+
+
+name_statements(
+    {
+        CUT_FOLLOWERS: "database_followers",
+        MARK_PUBLISHED: "database_followers",
+        WRITE_FEED_ROWS: "database_fanout_batch",
+    }
+)
 
 
 class Dispatcher:
@@ -117,6 +127,7 @@ class FanoutWorker:
 
     async def handle(self, messages: Sequence[Message]) -> None:
         """Write the feed rows of each follower batch."""
+        written = 0
         for message in messages:
             batch = _decoded(decode_batch, message)
             if batch is None:
@@ -132,8 +143,10 @@ class FanoutWorker:
             )
             rows = int(status.rsplit(" ", 1)[1])
             feed_rows_total.inc(rows)
+            written += rows
             if rows:  # none: the batch came a second time, and its milestone is recorded already
                 self._milestones.record(FEED_DELIVERED, [(batch.accepted_at, rows)])
+        note("weight", written)
 
 
 def _decoded(decode: Callable[[bytes], Record], message: Message) -> Record | None:

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from reference_impl.interactions.records import Interaction, encode
+from reference_impl.spans import name_statements, note
 from reference_impl.topics import INTERACTIONS
 from reference_impl.web import ApiError, Platform, caller, clean_text, json_response, path_id, read_body
 
@@ -27,6 +28,9 @@ FROM posts LEFT JOIN like_counts ON like_counts.post_id = posts.id WHERE posts.i
 COMMENTS = """
 SELECT id, author_id, text, commented_at FROM comments
 WHERE post_id = $1 ORDER BY commented_at DESC, id DESC LIMIT $2"""
+
+
+name_statements({POST: "database_read_post", COMMENTS: "database_read_post"})
 
 
 class NewComment(msgspec.Struct):
@@ -63,6 +67,7 @@ async def comment(request: Request, platform: Platform) -> Response:
 
 
 async def _accept(platform: Platform, event: Interaction) -> None:
+    note("accepted_at", event.accepted_at)
     await platform.producer.produce(INTERACTIONS, str(event.post_id), encode(event))
     accepted_total.labels(event.kind).inc()
 

@@ -14,12 +14,16 @@ import asyncpg
 
 from reference_impl.events import NotificationEvent, encode_notification
 from reference_impl.interactions.records import Interaction
+from reference_impl.spans import name_statements
 from reference_impl.topics import NOTIFICATIONS_HIGH, NOTIFICATIONS_LOW, LogProducer
 
 LIKE_IDS = uuid.UUID("b0b1b6a2-5f5e-5b47-9f0a-5d1d5b8a9f10")
 """Namespace of the ids of like events; any fixed UUID would do."""
 
 AUTHORS = "SELECT id, author_id FROM posts WHERE id = ANY($1::bigint[])"
+
+
+name_statements({AUTHORS: "database_authors"})
 
 
 class EventPublisher:

@@ -32,6 +32,7 @@ from prometheus_client import Counter, Histogram
 from reference_impl.interactions.events import EventPublisher
 from reference_impl.interactions.records import Interaction, decode
 from reference_impl.milestones import INTERACTIONS_APPLIED, MilestoneFile
+from reference_impl.spans import name_statements, note
 
 log = structlog.get_logger()
 applied_total = Counter("flashcrowd_interactions_applied", "Events that changed the database, or were superseded")
@@ -72,6 +73,9 @@ FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::text[], $5::timestamptz[
     AS event (id, post_id, author_id, text, commented_at)
 WHERE EXISTS (SELECT FROM posts WHERE posts.id = event.post_id) ORDER BY id
 ON CONFLICT (id) DO NOTHING RETURNING id"""
+
+
+name_statements({APPLY_LIKES: "database_apply_batch", APPLY_COMMENTS: "database_apply_batch"})
 
 
 @dataclass
@@ -116,6 +120,7 @@ class InteractionWorker:
                 log.error("record.unreadable", offset=message.offset(), error=str(error))
                 continue
             batch.add(self._generation << GENERATION_SHIFT | (message.offset() or 0), event)
+        note("keys", len({post for post, _ in batch.likes} | {event.post_id for event in batch.comments.values()}))
         applied = await self.apply(batch)
         self._milestones.record(INTERACTIONS_APPLIED, ((event.accepted_at, 1) for event in applied))
         applied_total.inc(len(applied))
