@@ -17,10 +17,11 @@ from statistics import median
 
 import numpy as np
 
+from benchmarks import baseline_simpy
 from benchmarks import networks as n
 from model import platform as rooms
 from model.arrivals import schedule
-from model.engines.choose import ENGINES, engine_for, make_environment
+from model.engines.choose import engine_for, make_environment
 from model.network import Network
 from model.tables import lower
 from scenarios.loader import load_scenario
@@ -82,24 +83,38 @@ def peers(count: int, compiled_us: float) -> None:
             )
 
 
-def platform(slow_s: float, fast_s: float) -> None:
-    """The shipped baseline, over simulated seconds; SimPy's idiom for it is the plain engine."""
-    measured = {}
-    for engine, duration_s in zip(ENGINES, (fast_s, slow_s), strict=True):
-        scenario = load_scenario("baseline", [f"run.duration_s={duration_s}", "run.warmup_s=0"])
-        network = rooms.build_network(scenario)
-        plan = schedule(scenario, network, rooms.build_graph(scenario.population, 1), 1)
-        env = make_environment(engine)
-        runner = engine_for(engine, lower(network, 1), env)
-        runner.arrive(plan.gap_s, plan.operation, plan.attributes)
-        began = time.process_time()
-        env.run()
-        measured[engine] = (time.process_time() - began) / len(plan.gap_s) * 1e6
-    ratio = measured["plain"] / measured["compiled"]
-    print(
-        f"  {'baseline':14} {'':14} plain {measured['plain']:8.1f}   compiled {measured['compiled']:6.3f}"
-        f"   plain / compiled {ratio:5.0f}"
+def platform(rounds: int, slow_s: float, fast_s: float) -> None:
+    """The shipped baseline, over simulated seconds, in turn in SimPy's idiom and in our engines."""
+    measured = []
+    for _ in range(rounds):
+        row = {}
+        for name, duration_s in (("simpy", slow_s), ("plain", slow_s), ("compiled", fast_s)):
+            scenario = load_scenario("baseline", [f"run.duration_s={duration_s}", "run.warmup_s=0"])
+            network = rooms.build_network(scenario)
+            plan = schedule(scenario, network, rooms.build_graph(scenario.population, 1), 1)
+            if name == "simpy":
+                took_s, by_hand = baseline_simpy.run(scenario, network, plan)
+                answer_ms = by_hand.answer_s / by_hand.answered * 1e3
+            else:
+                env = make_environment("plain" if name == "plain" else "compiled")
+                runner = engine_for("plain" if name == "plain" else "compiled", lower(network, 1), env)
+                runner.arrive(plan.gap_s, plan.operation, plan.attributes)
+                began = time.process_time()
+                env.run()
+                took_s = time.process_time() - began
+                recording = runner.record()
+                answer_ms = float(np.nanmean(recording.responded_s - recording.arrived_s)) * 1e3
+            row[name] = (took_s / len(plan.gap_s) * 1e6, answer_ms)
+        measured.append(row)
+    by_hand_us, plain_us, compiled_us = (
+        median(row[name][0] for row in measured) for name in ("simpy", "plain", "compiled")
     )
+    ratio = median(row["simpy"][0] / row["compiled"][0] for row in measured)
+    print(
+        f"  {'baseline':14} SimPy {by_hand_us:8.1f}   plain {plain_us:8.1f}   compiled {compiled_us:6.3f}   SimPy / compiled {ratio:5.0f}"
+    )
+    answers = ", ".join(f"{name} {measured[-1][name][1]:.3f}" for name in measured[-1])
+    print(f"  {'':14} mean time to an answer in ms: {answers}")
 
 
 def scaling(counts: list[int]) -> None:
@@ -150,7 +165,7 @@ def main() -> None:
     n.run("compiled", n.six_stations(), *n.six_schedule(1000))  # load the machine code
     n.run("plain", n.six_stations(), *n.six_schedule(100))
     beside_simpy(3 if quick else 5, 5_000 if quick else 20_000, 200_000 if quick else 1_000_000)
-    platform(2.0 if quick else 20.0, 120.0 if quick else 3000.0)
+    platform(1 if quick else 5, 5.0 if quick else 20.0, 60.0 if quick else 1000.0)
     scaling([100_000, 1_000_000] if quick else [100_000, 1_000_000, 10_000_000])
     backlogs([100, 10_000] if quick else [100, 10_000, 1_000_000], 200_000 if quick else 1_000_000)
     if quick:  # a cold start takes as long as all the rest

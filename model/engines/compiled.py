@@ -216,7 +216,9 @@ class Compiled:
         memory = self.memory
         if memory.table("lines")["head"][0] >= 0 or memory.get("told_first") < memory.get("told_len"):
             return float(self.env.now)
-        return float(memory.table("heap")["time"][0]) if memory.get("heap_len") else math.inf
+        heap_s = float(memory.table("heap")["time"][0]) if memory.get("heap_len") else math.inf
+        stream = memory.get("stream")
+        return heap_s if stream < 0 else min(heap_s, float(memory.table("schedules")["time"][stream]))
 
     # ---- control, and the end
     def set_servers(self, station: int, servers: int) -> None:

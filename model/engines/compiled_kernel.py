@@ -29,7 +29,10 @@ from model.engines.compiled_group import (
 )
 from model.engines.compiled_lists import (
     AGENDA_LINE,
+    NONE,
+    comes_before,
     fill_vacancy,
+    next_number,
     prepend,
     schedule,
     signed,
@@ -114,7 +117,7 @@ def go_on(sim: Any, i: int) -> None:
 
 # ---- what can happen
 @part
-def happen(sim: Any, whose: Any, what: Any, number: int, who: int) -> None:
+def happen(sim: Any, what: Any, number: int, who: int) -> None:
     """One timed event."""
     kind = signed(what & KIND)
     if kind == WAKE:
@@ -159,26 +162,44 @@ def next_arrival(sim: Any, who: int) -> None:
     plan = schedules(sim, who)
     if plan.next < plan.count:
         gap_s = floats(plan.gaps)[plan.next]
-        schedule(sim, gap_s, whose_task(sim.requests), what_of_task(NO_PATH, ARRIVE), who)
+        if sim.stream < 0:
+            sim.stream = who
+        if sim.stream == who:
+            plan.time, plan.whose, plan.number = sim.now + gap_s, whose_task(sim.requests), next_number(sim)
+        else:
+            schedule(sim, gap_s, whose_task(sim.requests), what_of_task(NO_PATH, ARRIVE), who)
+    elif sim.stream == who:
+        sim.stream = NONE
 
 
 @part
 def short(sim: Any) -> bool:
-    """May a table be too short for the next turn?"""
-    margin, wanted = sim.margin, sim.wanted
-    if sim.idle_tasks < wanted or sim.heap_rows - sim.heap_len < margin or sim.idle_records < margin:
-        return True
-    if room_for_marks(sim) < wanted or sim.operation_rows - sim.requests < margin:
-        return True
-    return bool(sim.cached_rows < 2 * (sim.cached_used + margin))
+    """May a table be too short for the next turn? If not, for how many turns will all of them do?"""
+    margin, more = sim.margin, sim.wanted - sim.margin
+    room = min(sim.heap_rows - sim.heap_len, sim.idle_records, sim.operation_rows - sim.requests)
+    room = min(room, sim.idle_tasks - more, room_for_marks(sim) - more, sim.cached_rows // 2 - sim.cached_used)
+    sim.spare_turns = room // margin
+    return bool(room < margin)
+
+
+@part
+def stream_is_next(sim: Any) -> bool:
+    """Does the next request of the schedule that is kept outside the heap come before all events in it?"""
+    if sim.stream < 0:
+        return False
+    plan = schedules(sim, sim.stream)
+    return sim.heap_len == 0 or comes_before(
+        plan.time, plan.whose, what_of_task(NO_PATH, ARRIVE), plan.number, heap(sim, 0)
+    )
 
 
 @part
 def run(sim: Any, limit_s: float, inclusive: bool) -> int:
     """Everything before `limit_s`, and at it if `inclusive`; returns early to have the observer told or tables grown."""
     while True:
-        if short(sim):
+        if sim.spare_turns <= 0 and short(sim):
             return GROW
+        sim.spare_turns -= 1
         i = lines(sim, AGENDA_LINE).head
         if i >= 0:
             take(sim, AGENDA_LINE, i)
@@ -188,18 +209,22 @@ def run(sim: Any, limit_s: float, inclusive: bool) -> int:
             fill_vacancy(sim)
         if sim.told_first < sim.told_len:
             return TELL
-        if sim.heap_len == 0:
+        from_stream = stream_is_next(sim)
+        if sim.heap_len == 0 and not from_stream:
             return DONE
         first = heap(sim, 0)
-        time = first.time
+        time = schedules(sim, sim.stream).time if from_stream else first.time
         if time > limit_s or (time == limit_s and not inclusive):
             return DONE
         if sim.broken:
             return BROKEN
         sim.now = time
-        whose, what, number, who = first.whose, first.what, first.number, first.who
-        sim.vacant = 1
-        happen(sim, whose, what, number, who)
+        if from_stream:
+            arrive(sim, sim.stream)
+        else:
+            what, number, who = first.what, first.number, first.who
+            sim.vacant = 1
+            happen(sim, what, number, who)
         sim.events += 1
 
 
@@ -210,6 +235,7 @@ def kernel(address: int, command: int, a: int, b: int, time_s: float) -> int:
     Python passes one address: to unpack a record of a hundred fields at every call would cost microseconds.
     """
     sim = simulation(address)
+    sim.spare_turns = 0
     if command == RUN:
         return run(sim, time_s, a != 0)
     if command == REHASH:

@@ -117,13 +117,19 @@ def copy_event(to: Any, event: Any) -> None:
 
 
 @part
+def next_number(sim: Any) -> int:
+    """The number of the next event that is scheduled; 0 is no event's number."""
+    sim.numbered = sim.numbered + 1 if sim.numbered < NUMBERS else 1
+    return int(sim.numbered)
+
+
+@part
 def schedule(sim: Any, delay_s: float, whose: Any, what: Any, who: int) -> int:
     """An event after `delay_s`. Returns its number."""
     if not delay_s >= 0.0:
         sim.broken = 1
     time = sim.now + delay_s
-    number = sim.numbered + 1 if sim.numbered < NUMBERS else 1  # 0 is no event's number
-    sim.numbered = number
+    number = next_number(sim)
     if sim.vacant:
         sim.vacant = 0
         hole = sink(sim, time, whose, what, number)
@@ -142,6 +148,27 @@ def schedule(sim: Any, delay_s: float, whose: Any, what: Any, who: int) -> int:
 
 
 @part
+def first_of(sim: Any, child: int, end: int) -> int:
+    """Which of the events from `child` to `end` - 1 comes first?"""
+    least = child
+    for other in range(child + 1, end):
+        event = heap(sim, other)
+        if comes_before(event.time, event.whose, event.what, event.number, heap(sim, least)):
+            least = other
+    return least
+
+
+@part
+def first_of_four(sim: Any, child: int) -> int:
+    """The same for four, by time alone and without a jump that a processor would have to guess; ties are looked at again."""
+    a, b, c, d = heap(sim, child).time, heap(sim, child + 1).time, heap(sim, child + 2).time, heap(sim, child + 3).time
+    left, right = min(a, b), min(c, d)
+    if (a == b) | (c == d) | (left == right):
+        return first_of(sim, child, child + 4)
+    return child + (int(b < a) if left < right else 2 + int(d < c))
+
+
+@part
 def sink(sim: Any, time: float, whose: Any, what: Any, number: int) -> int:
     """Move the vacant place down from the top to where this event belongs. Returns the place."""
     hole, count = 0, sim.heap_len
@@ -149,11 +176,7 @@ def sink(sim: Any, time: float, whose: Any, what: Any, number: int) -> int:
         child = 4 * hole + 1
         if child >= count:
             return hole
-        least = child
-        for other in range(child + 1, min(child + 4, count)):
-            event = heap(sim, other)
-            if comes_before(event.time, event.whose, event.what, event.number, heap(sim, least)):
-                least = other
+        least = first_of_four(sim, child) if child + 4 <= count else first_of(sim, child, count)
         event = heap(sim, least)
         if comes_before(time, whose, what, number, event):
             return hole

@@ -11,6 +11,7 @@ from model.engines import compiled_tables as c
 from model.engines.compiled_kernel import REHASH, kernel
 
 _REQUESTS = ("operation", "arrived", "responded", "finished", "outcome", "failed_attempts")
+_TURNS = 4  # the kernel looks whether there is room every so many turns
 _FIRST_ROWS = 64  # tables that follow the load begin with this many rows and double
 
 
@@ -26,6 +27,7 @@ class Memory:
         members = int(tables.topics["consumers"].sum())
         self.set("margin", 64 + len(tables.steps) + members)  # rows of one turn, and timers of one group
         self.set("wanted", self.get("margin"))
+        self.set("stream", -1)
         for name in ("tasks", "heap", "log", "told", "marks", "cached", *_REQUESTS):
             self._keep(name, self._new(name, _FIRST_ROWS))
         self._free("tasks", "free_task", "idle_tasks", 0)
@@ -104,7 +106,8 @@ class Memory:
     # ---- growth
     def grow(self) -> None:
         """Make room for the kernel's next turn in every table that needs it."""
-        margin, wanted = self.get("margin"), self.get("wanted")
+        margin = _TURNS * self.get("margin")
+        wanted = self.get("wanted") - self.get("margin") + margin
         self._free_rows("tasks", "free_task", "idle_tasks", wanted)
         self._free_rows("log", "free_record", "idle_records", margin)
         self.reserve("heap", self.get("heap_len") + margin)
@@ -134,7 +137,7 @@ class Memory:
 
     def add_schedule(self, gaps: int, operations: int, attributes: int, columns: int, count: int) -> int:
         """A row of `schedules`; the addresses' owner is the caller. Returns its number."""
-        row = np.array([(gaps, operations, attributes, columns, 0, count)], c.SCHEDULE)
+        row = np.array([(gaps, operations, attributes, columns, 0, count, 0, 0.0, 0)], c.SCHEDULE)
         self._keep("schedules", np.concatenate([self._arrays["schedules"], row]))
         return len(self._arrays["schedules"]) - 1
 
@@ -157,7 +160,7 @@ class Memory:
         old = self._arrays["cached"]
         live = int(np.count_nonzero((old["used"] == 1) & (old["expires_s"] > self.now())))
         size = _FIRST_ROWS
-        while size < 4 * (live + self.get("margin")):
+        while size < 4 * (live + _TURNS * self.get("margin")):
             size *= 2
         self._keep("cached_before", old)
         self._keep("cached", np.zeros(size, c.CACHED))

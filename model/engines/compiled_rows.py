@@ -193,6 +193,7 @@ def scatter(sim: Any, i: int, step: Any) -> int:
     count = task.events if step.each_event else step.count
     if step.attribute != NO_ATTRIBUTE and not step.each_event:
         count = np.int64(attribute(task, step.attribute))
+    sim.spare_turns = 0
     if count + sim.margin > sim.idle_tasks:  # what else happens in this turn needs its room too
         sim.wanted = max(sim.wanted, count + sim.margin)
         return WANTS
@@ -300,8 +301,10 @@ def perform(sim: Any, i: int) -> int:
             note(sim, target, task.origin, task.ordinal, task.weight)
         elif task.events > room_for_marks(sim):
             task.row, sim.wanted = row, max(sim.wanted, task.events)
+            sim.spare_turns = 0
             return WANTS
         else:
+            sim.spare_turns = 0
             mark_batch(sim, i, target)
     elif op == TRY:
         task.try_row = row

@@ -88,7 +88,7 @@ RECORD = record(
     f8="key weight arrived_s",
     i4="ordinal publisher next prev buffered partition",
 )
-SCHEDULE = record(i8="gaps operations attributes columns next count")
+SCHEDULE = record(i8="gaps operations attributes columns next count number", f8="time", u8="whose")
 TOLD = record(i8="request", f8="weight", i4="kind number ordinal")
 CACHED = record(f8="key expires_s", i4="cache used")
 QUOTA_STATE = extended(QUOTA, f8="due_s")
@@ -143,6 +143,8 @@ SIM = np.dtype(
                 "idle_records",
                 "heap_len",
                 "vacant",
+                "stream",
+                "spare_turns",
                 "told_len",
                 "classes",
                 "observed",
