@@ -213,7 +213,7 @@ def _spans(arguments: argparse.Namespace, settings: Settings) -> int:
 def _run(arguments: argparse.Namespace, settings: Settings) -> int:
     from reference_impl import roles
 
-    if not (settings.database_url and settings.kafka_bootstrap):
+    if arguments.role != processes.SEARCH_ENGINE and not (settings.database_url and settings.kafka_bootstrap):
         raise SettingsError("run needs FLASHCROWD_DATABASE_URL and FLASHCROWD_KAFKA_BOOTSTRAP")
     if arguments.role in (processes.API, processes.RECONCILER) and not settings.s3_url:
         raise SettingsError(f"run {arguments.role} needs FLASHCROWD_S3_URL")

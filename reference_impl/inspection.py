@@ -40,6 +40,7 @@ COUNTERS = (
     "flashcrowd_notifications_pushed_total",
     "flashcrowd_search_changes_total",
     "flashcrowd_search_indexed_total",
+    "flashcrowd_supervisor_restarts_total",
 )
 
 

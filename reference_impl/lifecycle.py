@@ -16,13 +16,21 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import msgspec
+
 from reference_impl import embedded, embedded_store, otlp, processes, state
 from reference_impl.processes import Child, StartFailed
 from reference_impl.settings import Settings
 from reference_impl.state import State, StateError
 
 READY_WITHIN_S = 60.0
-API_STOP_S, WORKER_STOP_S, SERVER_STOP_S = 3.5, 4.0, 2.0
+SUPERVISOR_STOP_S, API_STOP_S, WORKER_STOP_S, SERVER_STOP_S = 0.5, 3.3, 4.0, 2.0
+LOCK_WITHIN_S = 5.0
+LOG_ROLES = (
+    processes.DISPATCHER, processes.FANOUT_WORKER, processes.INTERACTION_WORKER, processes.NOTIFICATION_WORKER,
+    processes.CDC, processes.INDEXER,
+)  # fmt: skip
+"""They know places in the log."""
 
 SERVING_ROLES = (processes.API, processes.PUSH_GATEWAY)
 """Their metrics are at the port that they serve."""
@@ -58,6 +66,7 @@ class Scale:
             (processes.EDGE, processes.EDGE),
             (processes.CDC, processes.CDC),
             *((f"{role}_{number}", role) for role, count in many for number in range(1, count + 1)),
+            (processes.SUPERVISOR, processes.SUPERVISOR),
         ]
         return [(name, role) for name, role in every if role not in self.without]
 
@@ -72,7 +81,7 @@ def up(settings: Settings, scale: Scale, cpus: Sequence[int], progress: Progress
     """
     state_dir = Path(settings.state_dir)
     state.prepare(state_dir)
-    with state.locked(state_dir):
+    with state.locked(state_dir, LOCK_WITHIN_S):
         running = state.read(state_dir)
         if running and any(processes.alive(child) for child in running.processes):
             return _repair(running, progress)
@@ -121,6 +130,8 @@ def _start_all(settings: Settings, scale: Scale, cpus: Sequence[int], progress: 
         for name, role in names:
             if role == processes.EDGE and not settings.edge_port:
                 continue  # somebody else's
+            if role == processes.SUPERVISOR and not settings.supervised:
+                continue
             current.processes.append(_start_role(name, role, settings))
             state.write(current)
         _wait_until_ready(current, progress)
@@ -174,13 +185,6 @@ def _start_servers(settings: Settings, current: State, progress: Progress) -> Se
         settings = dataclasses.replace(settings, database_url=url)
     current.database_url = settings.database_url
     state.write(current)
-    if not settings.kafka_bootstrap:
-        progress("starting Kafka's broker")
-        child, bootstrap = embedded.start_kafka(scratch, state_dir, settings.kafka_port or processes.free_port())
-        current.processes.append(child)
-        settings = dataclasses.replace(settings, kafka_bootstrap=bootstrap)
-    current.kafka_bootstrap = settings.kafka_bootstrap
-    state.write(current)
     if not settings.redis_url:
         progress("starting Valkey")
         child, url = embedded.start_redis(scratch, state_dir, settings.redis_port or processes.free_port())
@@ -200,14 +204,30 @@ def _start_servers(settings: Settings, current: State, progress: Progress) -> Se
     if store:
         progress("waiting for the object store")
         embedded_store.wait_for_store(settings.s3_url, master_port, settings.s3_bucket, store)
+    if not settings.kafka_bootstrap:
+        settings = _start_kafka(settings, current, progress)
+    current.kafka_bootstrap = settings.kafka_bootstrap
+    state.write(current)
     return settings
+
+
+def _start_kafka(settings: Settings, current: State, progress: Progress) -> Settings:
+    from reference_impl.uploads.store import ObjectStore
+
+    progress("starting Kafka's broker")
+    if settings.kafka_storage == "store":
+        ObjectStore(dataclasses.replace(settings, s3_bucket=embedded.KAFKA_BUCKET)).create_bucket()
+    port = settings.kafka_port or processes.free_port()
+    child, bootstrap = embedded.start_kafka(Path(current.scratch_dir), Path(current.state_dir), port, settings)
+    current.processes.append(child)
+    return dataclasses.replace(settings, kafka_bootstrap=bootstrap)
 
 
 def _prepare_servers(settings: Settings, progress: Progress) -> None:
     import asyncpg
     from confluent_kafka import KafkaException
 
-    from reference_impl import database, topics
+    from reference_impl import database
     from reference_impl.uploads.store import ObjectStore, StoreUnavailable
 
     progress("migrating the database")
@@ -224,15 +244,20 @@ def _prepare_servers(settings: Settings, progress: Progress) -> None:
             raise StartFailed(f"the database refuses: {error}") from None
     progress("creating topics")
     try:
-        created = topics.create_topics(settings)
+        _create_topics(settings)
     except KafkaException as error:
         raise StartFailed(f"Kafka at {settings.kafka_bootstrap}: {error.args[0].str()}") from None
-    for topic in created:
-        asyncio.run(database.next_generation(settings.database_url, topic))
     try:
         ObjectStore(settings).create_bucket()
     except StoreUnavailable as error:
         raise StartFailed(f"the object store at {settings.s3_url} refuses: {error}") from None
+
+
+def _create_topics(settings: Settings) -> None:
+    from reference_impl import database, topics
+
+    for topic in topics.create_topics(settings):
+        asyncio.run(database.next_generation(settings.database_url, topic))
 
 
 def _with_push_gateway(settings: Settings) -> Settings:
@@ -244,11 +269,14 @@ def _with_push_gateway(settings: Settings) -> Settings:
     )
 
 
-def _start_role(name: str, role: str, settings: Settings) -> Child:
-    """Start one process of ours; its settings go by the environment. The first API has the port that was asked for."""
+def _start_role(name: str, role: str, settings: Settings, port: int = 0) -> Child:
+    """Start one process of ours; its settings go by the environment. The first API has the port that was asked for.
+
+    ``port``: the one that it had before.
+    """
     state_dir = Path(settings.state_dir)
     if role == processes.API and name != processes.API:
-        settings = dataclasses.replace(settings, api_port=processes.free_port())
+        settings = dataclasses.replace(settings, api_port=port or processes.free_port())
     ports = {
         processes.API: settings.api_port,
         processes.EDGE: settings.edge_port,
@@ -256,11 +284,11 @@ def _start_role(name: str, role: str, settings: Settings) -> Child:
         processes.SEARCH_ENGINE: settings.elasticsearch_port,
     }
     host = settings.api_host if role in (processes.API, processes.EDGE) else "127.0.0.1"
-    port = ports.get(role) or processes.free_port()
+    port = ports.get(role) or port or processes.free_port()
     url = f"http://{host}:{port}/metrics"
     source = str(Path(__file__).resolve().parent.parent)
     search_path = os.pathsep.join(filter(None, (source, os.environ.get("PYTHONPATH"))))
-    return processes.start(
+    child = processes.start(
         name,
         role,
         [sys.executable, "-m", "reference_impl", "run", role, "--name", name, "--metrics-port", str(port)],
@@ -269,6 +297,7 @@ def _start_role(name: str, role: str, settings: Settings) -> Child:
         directory=state_dir,
         metrics_url=url,
     )
+    return msgspec.structs.replace(child, command=[], environment={})  # they follow from the settings
 
 
 def ready(child: Child) -> bool:
@@ -299,29 +328,57 @@ def _wait_until_ready(current: State, progress: Progress) -> None:
 def _repair(current: State, progress: Progress) -> State:
     dead = [child for child in current.processes if not processes.alive(child)]
     for child in dead:
-        if not child.metrics_url and child.role != embedded.REDIS:
-            raise StartFailed(f"{child.name} has died, and its data with it; take the rest down first", child)
         progress(f"{child.name} has died; starting it again")
-        unpinned = _pin(current.cpus)
-        try:
-            again = _start_again(child, current)
-        finally:
-            if unpinned:
-                os.sched_setaffinity(0, unpinned)
-        current.processes = [again if c is child else c for c in current.processes]
-        state.write(current)
+        start_again(child, current)
     if dead:
         _wait_until_ready(current, progress)
     return current
 
 
-def _start_again(child: Child, current: State) -> Child:
-    settings = current.to_settings()
-    if child.role == embedded.REDIS:
-        url = urlsplit(settings.redis_url)
-        assert url.port and url.password  # start_redis made it
-        return embedded.start_redis(Path(current.scratch_dir), Path(current.state_dir), url.port, url.password)[0]
-    return _start_role(child.name, child.role, settings)
+def start_again(child: Child, current: State) -> None:
+    """Start a dead process again where it was, and note it in the state file; whether it gets ready is not waited for.
+
+    Raises:
+        OSError, StartFailed, KafkaException, asyncpg.PostgresError: it could not be; it counts as dead still.
+    """
+    if child not in current.processes:
+        return  # it was started again already, together with another one
+    unpinned = _pin(current.cpus)
+    try:
+        again = _replace(child, current)
+        if child.role == embedded.KAFKA and current.settings["kafka_storage"] == "memory":
+            try:
+                _begin_new_log(again, current)
+            except BaseException:
+                processes.stop([again], 0)
+                raise
+    finally:
+        if unpinned:
+            os.sched_setaffinity(0, unpinned)
+
+
+def _replace(child: Child, current: State) -> Child:
+    if child.command:
+        again = processes.start_again(child)
+    else:
+        port = urlsplit(child.metrics_url).port or 0
+        again = _start_role(child.name, child.role, current.to_settings(), port)
+    current.processes = [again if c is child else c for c in current.processes]
+    state.write(current)
+    return again
+
+
+def _begin_new_log(broker: Child, current: State) -> None:
+    """The log was in the broker's memory: make the topics anew, and let begin anew whoever knows places in the old ones.
+
+    What was accepted and not yet worked off is gone; that is the price of ``kafka_storage = memory``.
+    """
+    processes.wait_for_port(urlsplit(f"//{current.kafka_bootstrap}").port or 0, broker)
+    _create_topics(current.to_settings())
+    knowing = [child for child in current.processes if child.role in LOG_ROLES]
+    processes.stop(knowing, WORKER_STOP_S)
+    for child in knowing:
+        _replace(child, current)
 
 
 def down(state_dir: Path) -> tuple[int, list[str]]:
@@ -334,11 +391,15 @@ def down(state_dir: Path) -> tuple[int, list[str]]:
     """
     if not state_dir.is_dir():
         return 0, []
-    with state.locked(state_dir):
+    supervised = state.read(state_dir)
+    if supervised:  # before we take the lock, which it needs for what it is doing
+        before = [child for child in supervised.processes if child.role == processes.SUPERVISOR and processes.alive(child)]
+        processes.stop(before, SUPERVISOR_STOP_S)
+    with state.locked(state_dir, LOCK_WITHIN_S):
         current = state.read(state_dir)
         if current is None:
             return 0, []
-        count = sum(processes.alive(child) for child in current.processes)
+        count = len(before) + sum(processes.alive(child) for child in current.processes)
         return count, _stop_all(current)
 
 
@@ -360,4 +421,4 @@ def _remove_remains(current: State) -> None:
     state.path(Path(current.state_dir)).unlink(missing_ok=True)
 
 
-__all__ = ["Scale", "StateError", "down", "ready", "up"]
+__all__ = ["Scale", "StateError", "down", "ready", "start_again", "up"]

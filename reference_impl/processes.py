@@ -24,9 +24,10 @@ RECONCILER, EDGE = "upload_reconciler", "edge"
 NOTIFICATION_WORKER, PUSH_GATEWAY = "notification_worker", "push_gateway"
 SEARCH_ENGINE, CDC, INDEXER = "search_engine", "cdc", "indexer"
 SPAN_EXPORTER = "span_exporter"
+SUPERVISOR = "supervisor"
 ROLES = (
     API, DISPATCHER, FANOUT_WORKER, INTERACTION_WORKER, RECONCILER, EDGE, NOTIFICATION_WORKER, PUSH_GATEWAY,
-    SEARCH_ENGINE, CDC, INDEXER, SPAN_EXPORTER,
+    SEARCH_ENGINE, CDC, INDEXER, SPAN_EXPORTER, SUPERVISOR,
 )  # fmt: skip
 """What a process of ours can be; servers have roles of their own."""
 
@@ -44,6 +45,11 @@ class Child(msgspec.Struct, frozen=True):
     """Epoch seconds, as the system tells it."""
     log: str
     metrics_url: str = ""
+    command: list[str] = []
+    """Of a server that is none of ours, and below what else it takes to start it again; ours are started from the settings."""
+    environment: dict[str, str] = {}
+    directory: str = ""
+    account: str | None = None
 
 
 def start(
@@ -71,7 +77,36 @@ def start(
             **as_account,  # type: ignore[call-overload]  # a dictionary of mixed types, for arguments of mixed types
         )
     _started.append(process)
-    return Child(name, role, process.pid, psutil.Process(process.pid).create_time(), str(log), metrics_url)
+    return Child(
+        name,
+        role,
+        process.pid,
+        psutil.Process(process.pid).create_time(),
+        str(log),
+        metrics_url,
+        [str(part) for part in command],
+        dict(environment or {}),
+        str(directory or ""),
+        account,
+    )
+
+
+def start_again(child: Child) -> Child:
+    """Start a server once more, as it was started."""
+    return start(
+        child.name,
+        child.role,
+        child.command,
+        Path(child.log),
+        environment=child.environment,
+        directory=Path(child.directory) if child.directory else None,
+        account=child.account,
+    )
+
+
+def reap() -> None:
+    """Ask for the ends of the processes that this one has started: until then they are zombies."""
+    _started[:] = [process for process in _started if process.poll() is None]
 
 
 def _group(account: str) -> int:
@@ -104,8 +139,8 @@ def stop(children: Sequence[Child], within_s: float, signals: Mapping[str, int] 
     for child, process in running:
         _send(process, (signals or {}).get(child.role, signal.SIGTERM))
     left = _wait(running, within_s)
-    for _, process in left:
-        for descendant in [*_descendants(process), process]:
+    for child, process in left:
+        for descendant in [*_descendants(child, process), process]:
             _send(descendant, signal.SIGKILL)
     _wait(left, 2)
     return [child.name for child, _ in left]
@@ -119,7 +154,9 @@ def _wait(running: list[tuple[Child, psutil.Process]], within_s: float) -> list[
     return running
 
 
-def _descendants(process: psutil.Process) -> list[psutil.Process]:
+def _descendants(child: Child, process: psutil.Process) -> list[psutil.Process]:
+    if child.role == SUPERVISOR:
+        return []  # what it has started again is somebody of its own
     try:
         return process.children(recursive=True)
     except psutil.NoSuchProcess:
@@ -137,7 +174,7 @@ def memory_bytes(child: Child) -> int:
     if process is None:
         return 0
     total = 0
-    for part in [process, *_descendants(process)]:
+    for part in [process, *_descendants(child, process)]:
         try:
             information = part.memory_full_info()
             total += getattr(information, "pss", information.uss)

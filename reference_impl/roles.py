@@ -29,6 +29,7 @@ from reference_impl.processes import (
     RECONCILER,
     SEARCH_ENGINE,
     SPAN_EXPORTER,
+    SUPERVISOR,
 )
 from reference_impl.settings import Settings
 from reference_impl.topics import (
@@ -70,6 +71,11 @@ def run(role: str, name: str, metrics_port: int, settings: Settings) -> None:
         from reference_impl.search import engine_server
 
         engine_server.serve(settings)
+        return
+    if role == SUPERVISOR:
+        from reference_impl import supervisor
+
+        supervisor.serve(settings, metrics_port)
         return
     if metrics_port:
         start_http_server(metrics_port, addr="127.0.0.1")

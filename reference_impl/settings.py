@@ -17,6 +17,7 @@ from typing import Any
 
 ENV_PREFIX = "FLASHCROWD_"
 STRATEGIES = ("naive", "indexed", "push", "hybrid")
+KAFKA_STORAGES = ("memory", "store")
 
 
 class SettingsError(ValueError):
@@ -38,6 +39,9 @@ class Settings:
     """PostgreSQL 18 or newer; empty: start an embedded one."""
     kafka_bootstrap: str = ""
     """``host:port`` of a Kafka broker; empty: start an embedded one."""
+    kafka_storage: str = "memory"
+    """Where the embedded broker keeps its log. ``memory``: fast, but with the broker dies what was accepted and not applied yet.
+    ``store``: in the object store; nothing dies with the broker, and an acknowledgement takes several times as long."""
     redis_url: str = ""
     """Redis or Valkey; empty: start an embedded Valkey."""
     s3_url: str = ""
@@ -83,6 +87,10 @@ class Settings:
     """Of the embedded search engine; 0: a free port."""
     search_engine_dir: str = ""
     """Where the embedded search engine keeps its indexes; set by ``up``."""
+    supervised: int = 1
+    """1: what dies is started again by itself; 0: it stays dead until the next ``up``."""
+    restart_longest_s: float = 10.0
+    """Longest pause before a process that dies again and again is started once more."""
     feed_strategy: str = "hybrid"
     feed_threshold: int = 10_000
     """A followee with more followers than this is not precomputed: the posts are pulled when a feed is opened."""
@@ -155,7 +163,12 @@ class Settings:
                 f"{ENV_PREFIX}FEED_STRATEGY is {self.feed_strategy!r}; it has to be one of {', '.join(STRATEGIES)}"
                 + _did_you_mean(self.feed_strategy, STRATEGIES)
             )
-        may_be_zero = ("spans", "_port", "_wait_s", "_linger_s", "_threshold", "_posts", "_replicas")
+        if self.kafka_storage not in KAFKA_STORAGES:
+            raise SettingsError(
+                f"{ENV_PREFIX}KAFKA_STORAGE is {self.kafka_storage!r}; it has to be one of {', '.join(KAFKA_STORAGES)}"
+                + _did_you_mean(self.kafka_storage, KAFKA_STORAGES)
+            )
+        may_be_zero = ("supervised", "spans", "_port", "_wait_s", "_linger_s", "_threshold", "_posts", "_replicas")
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if isinstance(value, str):

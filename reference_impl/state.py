@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -84,15 +85,20 @@ def write(state: State) -> None:
 
 
 @contextlib.contextmanager
-def locked(state_dir: Path) -> Iterator[None]:
-    """Only one ``up`` or ``down`` at a time in a directory.
+def locked(state_dir: Path, within_s: float = 0.0) -> Iterator[None]:
+    """Only one ``up``, ``down`` or repair by the supervisor at a time in a directory; wait ``within_s`` for the other one.
 
     Raises:
         StateError: another one is at work.
     """
     with (state_dir / "lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise StateError(f"another up or down is at work in {state_dir}") from None
+        deadline = time.monotonic() + within_s
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError:
+                if time.monotonic() >= deadline:
+                    raise StateError(f"another up or down is at work in {state_dir}") from None
+                time.sleep(0.05)
         yield

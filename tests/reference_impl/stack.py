@@ -47,6 +47,7 @@ class Stack:
     def command(self, *arguments, code=0, **variables):
         """Run ``python -m reference_impl``; return the finished process, whose exit code has to be ``code``."""
         environment = {key: value for key, value in os.environ.items() if not key.startswith("FLASHCROWD_")}
+        environment["FLASHCROWD_SUPERVISED"] = "0"  # most tests that kill something want it to stay dead
         environment |= self.variables | variables | {"FLASHCROWD_STATE_DIR": str(self.state_dir)}
         done = subprocess.run(
             [sys.executable, "-m", "reference_impl", *map(str, arguments)],
