@@ -5,11 +5,12 @@ Every operation has streams of its own, named after it, so that changing one ope
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from model import platform
+from model import platform, workload
 from model.distributions import Distribution, exponential
 from model.network import Network
 from model.part import Floats, Ids
@@ -56,40 +57,103 @@ def renewal_times(interarrival: Distribution, seed: int, stream: str, until_s: f
     return times[: np.searchsorted(times, until_s)]
 
 
-def schedule(scenario: Scenario, network: Network, graph: FollowGraph | None, seed: int) -> Schedule:
-    """All arrivals of a run. `graph` is needed for the platform, not for a declared network."""
-    times: list[Floats] = []
-    operations: list[np.ndarray] = []
-    users: list[Ids] = []
-    attributes: list[np.ndarray] = []
+class _Plan:
+    """Arrivals as they are gathered, operation by operation."""
 
-    def add(name: str, at_s: Floats, who: Ids, stream: str) -> None:
-        table = np.zeros((len(at_s), len(network.attributes)))
-        for attribute, values in _attributes(scenario, graph, name, who, seed, stream).items():
-            table[:, network.attributes.index(attribute)] = values
-        times.append(at_s)
-        operations.append(np.full(len(at_s), network.names("operations").index(name), "i4"))
-        users.append(who)
-        attributes.append(table)
+    def __init__(self, scenario: Scenario, network: Network, graph: FollowGraph | None, seed: int) -> None:
+        self.scenario, self.network, self.graph, self.seed = scenario, network, graph, seed
+        self.people = graph.users if graph is not None else 1
+        self.names = network.names("operations")
+        self.times: list[Floats] = []
+        self.operations: list[np.ndarray] = []
+        self.users: list[Ids] = []
+        self.attributes: list[np.ndarray] = []
 
-    for name, rate_per_s in platform.arrival_rates(scenario).items():
-        if rate_per_s > 0:
+    def add(self, name: str, at_s: Floats, who: Ids, stream: str, *, newest: bool = False) -> None:
+        """Requests of one operation; with `newest` all of them are about the newest post."""
+        chosen = np.zeros(len(who)) if newest else uniforms(self.seed, f"posts of {stream}", len(who))
+        found = _attributes(self.scenario, self.graph, name, who, self.seed, stream, chosen)
+        self.add_rows(name, at_s, who, found)
+
+    def add_rows(self, name: str, at_s: Floats, who: Ids, attributes: Mapping[str, Floats]) -> None:
+        """The same with the attributes given."""
+        table = np.zeros((len(at_s), len(self.network.attributes)))
+        for attribute, values in attributes.items():
+            table[:, self.network.attributes.index(attribute)] = values
+        self.times.append(at_s)
+        self.operations.append(np.full(len(at_s), self.names.index(name), "i4"))
+        self.users.append(who)
+        self.attributes.append(table)
+
+    def anybody(self, stream: str, count: int) -> Ids:
+        """Users drawn evenly."""
+        return (uniforms(self.seed, f"users of {stream}", count) * self.people).astype(np.int64)
+
+    def open_arrivals(self) -> None:
+        """By rate, along the course of the day and the surges."""
+        scenario, seed = self.scenario, self.seed
+        sessions = scenario.workload.sessions and scenario.declared is None
+        for name, rate_per_s in platform.arrival_rates(scenario).items():
+            if not rate_per_s > 0 or (sessions and name in workload.FOLLOW_UPS):
+                continue
             gap = exponential(1 / rate_per_s) if scenario.declared is None else _declared_gap(scenario, name)
-            at_s = renewal_times(gap, seed, f"arrivals of {name}", scenario.run.duration_s)
-            people = graph.users if graph is not None else 1
-            add(name, at_s, (uniforms(seed, f"users of {name}", len(at_s)) * people).astype(np.int64), name)
-    for number, event in enumerate(scenario.events):
-        offsets_s = (np.arange(event.count) + 0.5) * (event.over_s / event.count)
-        who = np.full(event.count, _person(event, graph), np.int64)
-        add(event.operation, np.asarray(event.at_s + offsets_s), who, f"{event.operation} of event {number}")
-    if not times:
+            course, stream = workload.course(scenario, name), f"arrivals of {name}"
+            if course is None:
+                at_s = renewal_times(gap, seed, stream, scenario.run.duration_s)
+            else:
+                at_s = course.instants(renewal_times(gap, seed, stream, float(course.cumulated_s[-1])))
+            self.add(name, at_s, self.anybody(name, len(at_s)), name)
+            if sessions and name == "feed.open":
+                self.sessions(at_s, self.users[-1])
+
+    def sessions(self, opened_s: Floats, openers: Ids) -> None:
+        """What those who opened their feeds do next."""
+        rates_per_s = platform.arrival_rates(self.scenario)
+        for name in workload.FOLLOW_UPS:
+            mean = rates_per_s[name] / rates_per_s["feed.open"]
+            dwell_s, end_s = self.scenario.workload.dwell_s, self.scenario.run.duration_s
+            found = workload.follow_up(name, opened_s, mean, dwell_s, end_s, self.seed)
+            self.add(name, found.at_s, openers[found.opening], name)
+
+    def trace(self, path: str) -> None:
+        """Arrivals from a file; attributes that it does not give are drawn."""
+        found = workload.read_trace(path, self.names, self.network.attributes)
+        within = found.at_s < self.scenario.run.duration_s
+        for name in sorted(set(found.operation[within].tolist())):
+            chosen = within & (found.operation == name)
+            who = found.user[chosen] % self.people
+            posts = uniforms(self.seed, f"posts of {name}", len(who))
+            drawn = _attributes(self.scenario, self.graph, name, who, self.seed, name, posts)
+            given = {key: values[chosen] for key, values in found.attributes.items()}
+            self.add_rows(name, found.at_s[chosen], who, {**drawn, **given})
+
+    def one_offs(self) -> None:
+        """Events and cascades."""
+        for number, event in enumerate(self.scenario.events):
+            offsets_s = (np.arange(event.count) + 0.5) * (event.over_s / event.count)
+            who = np.full(event.count, _person(event, self.graph), np.int64)
+            self.add(event.operation, np.asarray(event.at_s + offsets_s), who, f"{event.operation} of event {number}")
+        for number, cascade in enumerate(self.scenario.cascades):
+            stream = f"{cascade.operation} of cascade {number}"
+            at_s = workload.cascade_times(cascade, self.scenario.run.duration_s, self.seed, stream)
+            self.add(cascade.operation, at_s, self.anybody(stream, len(at_s)), stream, newest=True)
+
+
+def schedule(scenario: Scenario, network: Network, graph: FollowGraph | None, seed: int) -> Schedule:
+    """All arrivals of a run but those of closed users. `graph` is needed for the platform, not for a declared network."""
+    plan = _Plan(scenario, network, graph, seed)
+    if scenario.workload.trace is None:
+        plan.open_arrivals()
+    else:
+        plan.trace(scenario.workload.trace)
+    plan.one_offs()
+    if not plan.times:
         return Schedule(np.zeros(0), np.zeros(0, "i4"), np.zeros(0, np.int64), np.zeros((0, len(network.attributes))))
-    all_times = np.concatenate(times)
+    all_times = np.concatenate(plan.times)
     order = np.argsort(all_times, kind="stable")
     gaps = np.diff(all_times[order], prepend=0.0)
-    return Schedule(
-        gaps, np.concatenate(operations)[order], np.concatenate(users)[order], np.concatenate(attributes)[order]
-    )
+    operations, users = np.concatenate(plan.operations), np.concatenate(plan.users)
+    return Schedule(gaps, operations[order], users[order], np.concatenate(plan.attributes)[order])
 
 
 def _declared_gap(scenario: Scenario, name: str) -> Distribution:
@@ -98,13 +162,12 @@ def _declared_gap(scenario: Scenario, name: str) -> Distribution:
 
 
 def _attributes(
-    scenario: Scenario, graph: FollowGraph | None, name: str, who: Ids, seed: int, stream: str
+    scenario: Scenario, graph: FollowGraph | None, name: str, who: Ids, seed: int, stream: str, chosen: Floats
 ) -> dict[str, Floats]:
     if scenario.declared is not None:
         named = scenario.declared.arrivals[name].attributes if name in scenario.declared.arrivals else {}
         return {key: draws(item, seed, f"{key} of {stream}", 0, len(who)) for key, item in named.items()}
     assert graph is not None
-    chosen = uniforms(seed, f"posts of {stream}", len(who))
     return dict(platform.request_attributes(scenario, graph, name, who, chosen))
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+import math
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import replace
+from functools import partial
 from typing import Protocol
 
 import simpy
 
 from model.network import Network, suggestion
-from model.scenario import Fault, Scenario
+from model.recording import Recording
+from model.scenario import Autoscaling, Fault, FaultKind, Scenario
 
 Process = Generator[simpy.Event, None, None]
 
@@ -25,44 +29,108 @@ class Controllable(Protocol):
     def restore(self, topic: int, member: int) -> None:
         """A member of a consumer group is back."""
 
+    def record(self) -> Recording:
+        """Everything up to now."""
+
 
 def start(scenario: Scenario, network: Network, env: simpy.Environment, engine: Controllable) -> None:
-    """Start a process for every fault of the scenario. Raises `ValueError` for a target that does not exist."""
+    """Start a process for every fault and every autoscaler. Raises `ValueError` for a target that does not exist."""
     for fault in scenario.faults:
-        if fault.kind == "consumer_crash":
-            topic, member = _member(network, fault)
-            env.process(_crash(env, engine, fault, topic, member))
-        else:
-            names = network.names("stations")
-            if fault.target not in names:
-                raise ValueError(f"faults: no station {fault.target!r}{suggestion(fault.target, names)}")
-            station = names.index(fault.target)
-            env.process(_capacity(env, engine, fault, station, network.stations[station].servers))
+        for begin, end in _KINDS[fault.kind](network, engine, fault):
+            env.process(_life(env, fault, begin, end))
+    for rule in scenario.autoscaling:
+        env.process(_autoscale(env, engine, rule, _station(network, rule.target, "autoscaling")))
 
 
-def _member(network: Network, fault: Fault) -> tuple[int, int]:
+Act = Callable[[], None]
+
+
+def _life(env: simpy.Environment, fault: Fault, begin: Act, end: Act) -> Process:
+    yield env.timeout(fault.at_s)
+    begin()
+    if fault.back_after_s is not None:
+        yield env.timeout(fault.back_after_s)
+        end()
+
+
+def _station(network: Network, name: str, where: str = "faults") -> int:
+    names = network.names("stations")
+    if name not in names:
+        raise ValueError(f"{where}: no station {name!r}{suggestion(name, names)}")
+    return names.index(name)
+
+
+def _group(network: Network, name: str) -> int:
     for number, topic in enumerate(network.topics):
-        if fault.target in (topic.name, topic.workers):
-            if not 0 <= fault.member < topic.consumers:
-                raise ValueError(
-                    f"faults: {fault.target} has members 0 to {topic.consumers - 1}, no member {fault.member}"
-                )
-            return number, fault.member
+        if name in (topic.name, topic.workers):
+            return number
     groups = [name for topic in network.topics for name in (topic.name, topic.workers) if name is not None]
-    raise ValueError(f"faults: no consumer group {fault.target!r}{suggestion(fault.target, groups)}")
+    raise ValueError(f"faults: no consumer group {name!r}{suggestion(name, groups)}")
 
 
-def _crash(env: simpy.Environment, engine: Controllable, fault: Fault, topic: int, member: int) -> Process:
-    yield env.timeout(fault.at_s)
-    engine.crash(topic, member)
-    if fault.back_after_s is not None:
-        yield env.timeout(fault.back_after_s)
-        engine.restore(topic, member)
+# ---- each kind gives what it does at the beginning and at the end
+def _consumer_crash(network: Network, engine: Controllable, fault: Fault) -> Iterator[tuple[Act, Act]]:
+    topic = _group(network, fault.target)
+    members = network.topics[topic].consumers
+    if not 0 <= fault.member < members:
+        raise ValueError(f"faults: {fault.target} has members 0 to {members - 1}, no member {fault.member}")
+    yield partial(engine.crash, topic, fault.member), partial(engine.restore, topic, fault.member)
 
 
-def _capacity(env: simpy.Environment, engine: Controllable, fault: Fault, station: int, normal: int) -> Process:
-    yield env.timeout(fault.at_s)
-    engine.set_servers(station, fault.servers)
-    if fault.back_after_s is not None:
-        yield env.timeout(fault.back_after_s)
-        engine.set_servers(station, normal)
+def _capacity(network: Network, engine: Controllable, fault: Fault) -> Iterator[tuple[Act, Act]]:
+    station = _station(network, fault.target)
+    normal = network.stations[station].servers
+    yield partial(engine.set_servers, station, fault.servers), partial(engine.set_servers, station, normal)
+
+
+def _zone_loss(network: Network, engine: Controllable, fault: Fault) -> Iterator[tuple[Act, Act]]:
+    for name in fault.targets:
+        if name in network.names("stations"):
+            normal = network.stations[_station(network, name)].servers
+            left = normal - lost_servers(normal, fault.share_ratio)
+            yield from _capacity(network, engine, replace(fault, target=name, servers=left))
+        else:
+            members = network.topics[_group(network, name)].consumers
+            for member in range(members - lost_servers(members, fault.share_ratio), members):
+                yield from _consumer_crash(network, engine, replace(fault, target=name, member=member))
+
+
+def lost_servers(servers: int, share_ratio: float) -> int:
+    """How many of some servers are in a zone that holds a share of them, rounded up: a zone has no halves of machines."""
+    return math.ceil(servers * share_ratio - 1e-9)
+
+
+_KINDS: dict[FaultKind, Callable[[Network, Controllable, Fault], Iterator[tuple[Act, Act]]]] = {
+    "consumer_crash": _consumer_crash,
+    "capacity": _capacity,
+    "zone_loss": _zone_loss,
+}
+
+
+# ---- autoscaling
+def wanted_servers(servers: int, busy_ratio: float, rule: Autoscaling) -> int:
+    """Servers for a rule's utilisation: ceil(servers * seen / wanted), the rule of Kubernetes' Horizontal Pod Autoscaler."""
+    wanted = math.ceil(servers * busy_ratio / rule.utilisation - 1e-9)
+    return min(max(wanted, rule.least), rule.most)
+
+
+def _autoscale(env: simpy.Environment, engine: Controllable, rule: Autoscaling, station: int) -> Process:
+    """Look, decide, wait until the new servers are up, cool down. What was begun on a server that goes is finished there."""
+    before = (0.0, 0.0)
+    resting_until_s = 0.0
+    while True:
+        yield env.timeout(rule.interval_s)
+        row = engine.record().stations[station]
+        seen = (float(row["busy_area"]), float(row["capacity_area"]))
+        busy_s, capacity_s = seen[0] - before[0], seen[1] - before[1]
+        before = seen
+        if capacity_s <= 0 or busy_s < 0 or env.now < resting_until_s:  # the warm-up has just ended, or it rests
+            continue
+        servers = int(row["servers"])
+        wanted = wanted_servers(servers, busy_s / capacity_s, rule)
+        if wanted != servers:
+            yield env.timeout(rule.delay_s if wanted > servers else 0.0)
+            engine.set_servers(station, wanted)
+            resting_until_s = env.now + rule.cooldown_s
+            row = engine.record().stations[station]
+            before = (float(row["busy_area"]), float(row["capacity_area"]))

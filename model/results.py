@@ -73,16 +73,21 @@ class Results:
 
     def milestone_samples(self, milestone: str) -> tuple[Floats, Floats]:
         """Raw times in seconds and weights of a milestone reached in the window."""
+        took_s, reached_s, weights = self.milestone_times(milestone)
+        inside = reached_s >= self.recording.warmup_s
+        return took_s[inside], weights[inside]
+
+    def milestone_times(self, milestone: str) -> tuple[Floats, Floats, Floats]:
+        """How long a milestone took, when it was reached, and its weights, the warm-up's included."""
         record = self.recording
         network = record.tables.network
-        number = record.tables.milestones.index(milestone)
-        marks = record.marks[(record.marks["milestone"] == number) & (record.marks["time_s"] >= record.warmup_s)]
+        marks = record.marks[record.marks["milestone"] == record.tables.milestones.index(milestone)]
         since = {item.name: item.since for item in network.milestones}.get(milestone, "arrival")
         start_s = record.arrived_s[marks["request"]]
         if since == "answer":
             answered_s = record.responded_s[marks["request"]]
             start_s = np.where(answered_s <= marks["time_s"], answered_s, start_s)
-        return marks["time_s"] - start_s, marks["weight"].astype(float)
+        return marks["time_s"] - start_s, marks["time_s"], marks["weight"].astype(float)
 
     @cached_property
     def operation_figures(self) -> dict[str, dict[str, Any]]:

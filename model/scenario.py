@@ -144,16 +144,70 @@ class Event:
     over_s: float
 
 
-FaultKind = Literal["consumer_crash", "capacity"]
-FAULT_KINDS: tuple[FaultKind, ...] = ("consumer_crash", "capacity")
+@dataclass(frozen=True)
+class Workload:
+    """What the rates of `Load` do not say: the course of the day, sessions, a trace in place of the rates.
+
+    Every rate is multiplied by 1 + `daily_amplitude_ratio` * cos(2 pi (t - `daily_peak_s`) / `daily_period_s`). With
+    `sessions` whoever opens his feed goes on to views, reads and likes, `dwell_s` (mean) after one another, in place of
+    strangers who do so at other times. `trace`: a file of arrivals that replaces all rates (`workload.read_trace`).
+    """
+
+    daily_amplitude_ratio: float = 0.0
+    daily_period_s: float = 86_400.0
+    daily_peak_s: float = 0.0
+    sessions: bool = False
+    dwell_s: float = 8.0
+    trace: str | None = None
+
+
+@dataclass(frozen=True)
+class Surge:
+    """Arrival rates times `factor` from `at_s` on: risen linearly within `rise_s`, held for `hold_s`, then falling back
+    exponentially with mean `decay_s` (at once, if 0). `operations`: which (all, if empty).
+    """
+
+    at_s: float
+    factor: float
+    rise_s: float
+    hold_s: float
+    decay_s: float
+    operations: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Cascade:
+    """A post goes viral: `first` requests of `operation` on the newest post, each of which makes a Poisson number of others
+    repeat it, `branching_ratio` on average, `delay_s` (mean, exponential) later: first / (1 - branching_ratio) in all.
+    """
+
+    at_s: float
+    operation: str
+    first: int
+    branching_ratio: float
+    delay_s: float
+
+
+@dataclass(frozen=True)
+class ClosedUsers:
+    """`users` who each go through `operations` in turn, for ever: think, ask, wait for the answer."""
+
+    users: int
+    operations: tuple[str, ...]
+    think_time: Distribution
+
+
+FaultKind = Literal["consumer_crash", "capacity", "zone_loss"]
+FAULT_KINDS: tuple[FaultKind, ...] = ("consumer_crash", "capacity", "zone_loss")
 
 
 @dataclass(frozen=True)
 class Fault:
     """What goes wrong at `at_s` and is over `back_after_s` later (never, if None).
 
-    `consumer_crash`: member `member` of the consumer group `target` dies with its batch. `capacity`: station `target` has
-    `servers` servers meanwhile.
+    - `consumer_crash`: member `member` of the consumer group `target` dies with its batch.
+    - `capacity`: station `target` has `servers` servers meanwhile; what they have begun they finish. With 0 it is an outage.
+    - `zone_loss`: `share_ratio` of the servers of every one of `targets` are gone, rounded up; members of consumer groups crash.
     """
 
     kind: FaultKind
@@ -162,6 +216,25 @@ class Fault:
     member: int
     servers: int
     back_after_s: float | None
+    targets: tuple[str, ...] = ()
+    share_ratio: float = 0.0
+
+
+@dataclass(frozen=True)
+class Autoscaling:
+    """Station `target` is given as many servers as would bring its utilisation to `utilisation`, from `least` to `most`.
+
+    Every `interval_s` the utilisation since the last look is compared; new servers serve `delay_s` after the decision, and after
+    one there is none for `cooldown_s`.
+    """
+
+    target: str
+    utilisation: float
+    least: int
+    most: int
+    interval_s: float
+    delay_s: float
+    cooldown_s: float
 
 
 @dataclass(frozen=True)
@@ -201,3 +274,9 @@ class Scenario:
     faults: tuple[Fault, ...]
     slo: Mapping[str, float]
     declared: DeclaredNetwork | None = None
+    workload: Workload = Workload()
+    surges: tuple[Surge, ...] = ()
+    cascades: tuple[Cascade, ...] = ()
+    closed_users: tuple[ClosedUsers, ...] = ()
+    autoscaling: tuple[Autoscaling, ...] = ()
+    prices: Mapping[str, float] = field(default_factory=dict)

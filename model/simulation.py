@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from model import control, platform
 from model.arrivals import schedule
+from model.closed_users import ClosedCrowd
 from model.engines.choose import EngineName, engine_for, make_environment
 from model.population import FollowGraph
 from model.results import Results
@@ -23,7 +24,7 @@ def simulate(
     graph: FollowGraph | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> Results:
-    """Simulate a scenario from its open arrivals and return the figures.
+    """Simulate a scenario and return the figures.
 
     `seed` (default: the scenario's) determines every random number; `graph` (default: the scenario's population) who follows
     whom; `progress` is called with the done share, 0 to 1; both engines give the same bits, the plain one without Numba and
@@ -35,8 +36,11 @@ def simulate(
     network = platform.build_network(scenario)
     plan = schedule(scenario, network, graph, seed)
     env = make_environment(engine)
-    runner = engine_for(engine, lower(network, seed), env, scenario.run.warmup_s)
+    crowd = ClosedCrowd(scenario, network, graph, seed) if scenario.closed_users else None
+    runner = engine_for(engine, lower(network, seed), env, scenario.run.warmup_s, crowd)
     runner.arrive(plan.gap_s, plan.operation, plan.attributes)
+    if crowd is not None:
+        crowd.start(env, runner)
     control.start(scenario, network, env, runner)
     for part in range(1, SLICES + 1):
         env.run(until=scenario.run.duration_s * part / SLICES)

@@ -13,12 +13,15 @@ from scenarios.toml_text import as_toml, differences
 
 def list_scenarios(argv: Sequence[str]) -> int:
     """`flashcrowd list`."""
-    parser = Parser("list", "The scenarios that come with Flashcrowd, each with its question.", "  flashcrowd list")
+    parser = Parser("list", "The scenarios that come with Flashcrowd, each with its question and its answer.", "  flashcrowd list")
     parser.parse_args(argv)
     names = shipped()
     width = max(len(name) for name in names)
     for name, path in names.items():
-        print(f"{name:<{width}}  {question_of(path)}")
+        question, answer = question_of(path)
+        print(f"{name:<{width}}  {question}")
+        if answer:
+            print(f"{'':<{width}}    {answer}")
     return 0
 
 

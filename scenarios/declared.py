@@ -43,6 +43,7 @@ from scenarios.fields import (
 from scenarios.units import one_of
 
 _KINDS = ("stations", "operations", "topics", "caches", "quotas", "milestones")
+_NEVER_PER_S = 1e-12  # a rate of 0: only closed users ask
 STATION: Spec = {
     "servers": Field(whole(), 1),
     "discipline": Field(choice(net.DISCIPLINES), "fifo"),
@@ -106,7 +107,7 @@ def _interarrival(place: Place, read: dict[str, Any]) -> Distribution:
         wrong = "has no arrivals" if gap is None else "has both arrivals and interarrival"
         raise place.error(wrong, "give arrivals = { rate_per_s = … } or interarrival = { distribution = … }")
     if rate_per_s is not None:
-        return exponential(1 / rate_per_s["rate_per_s"])
+        return exponential(1 / max(rate_per_s["rate_per_s"], _NEVER_PER_S))
     if not gap.mean_s > 0:
         raise place.at("interarrival").error("has a mean of 0", "give a mean above 0")
     interarrival: Distribution = gap
@@ -124,7 +125,7 @@ def _topic(place: Place, title: str, read: dict[str, Any]) -> net.Topic:
 
 
 def _rate(place: Place, value: Any) -> dict[str, Any]:
-    return read_fields(place, value, {"rate_per_s": Field(number(1e-9, 1e9))})
+    return read_fields(place, value, {"rate_per_s": Field(number(0, 1e9))})
 
 
 def _attributes(place: Place, value: Any) -> dict[str, Distribution]:

@@ -20,6 +20,7 @@ DEFAULTS = FOLDER / "defaults.toml"
 _KEY = re.compile(
     r"""\s*((?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*'))*)\s*=(.*)""", re.S
 )
+_ABOUT_THE_FILE = ("extends", "answer")  # whoever extends it has an answer of his own
 # Two ways to say one thing: the later file's way replaces the earlier file's.
 _INSTEAD = {"arrivals": "interarrival", "interarrival": "arrivals"}
 
@@ -53,10 +54,11 @@ def shipped() -> dict[str, Path]:
     return {path.stem: path for path in sorted(FOLDER.glob("*.toml")) if path != DEFAULTS}
 
 
-def question_of(path: Path) -> str:
-    """The question a scenario file asks; empty if it has none. Raises `ScenarioError` if it can't be read."""
-    question = read_toml(path, path.name).get("question", "")
-    return question if isinstance(question, str) else ""
+def question_of(path: Path) -> tuple[str, str]:
+    """The question a scenario file asks, and the answer it gave; empty if it has none. Raises `ScenarioError` if it can't be read."""
+    table = read_toml(path, path.name)
+    question, answer = table.get("question", ""), table.get("answer", "")
+    return question if isinstance(question, str) else "", answer if isinstance(answer, str) else ""
 
 
 def find(name_or_path: str, beside: Path | None = None) -> Path:
@@ -111,11 +113,11 @@ def assemble(
     origins: dict[fields.Path, str] = {}
     defaults = read_toml(DEFAULTS, DEFAULTS.name)
     if declared:
-        defaults = {key: defaults[key] for key in ("question", "run")}
+        defaults = {key: defaults[key] for key in ("question", "run", "prices")}
     try:
         merge(values, defaults, DEFAULTS.name, origins)
         for label, _, table in layers:
-            merge(values, {key: value for key, value in table.items() if key != "extends"}, label, origins)
+            merge(values, {key: value for key, value in table.items() if key not in _ABOUT_THE_FILE}, label, origins)
         for setting in settings:
             merge(values, setting, "--set", origins)
         for option, (key_path, value) in (options or {}).items():

@@ -6,21 +6,29 @@ the sections of `defaults.toml`, or declares a network of its own (`declared.py`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from model.network import Network
 from model.platform import MILESTONES, OPERATIONS
-from model.scenario import Scenario
+from model.scenario import Run, Scenario
 from scenarios import sections
 from scenarios.declared import read_network
 from scenarios.documents import DEFAULTS, Document, assemble, read_toml
 from scenarios.fields import Path, Place, ScenarioError, hint, text
-from scenarios.objectives import Names, read_events, read_faults, read_slo
+from scenarios.happenings import (
+    read_autoscaling,
+    read_cascades,
+    read_closed_users,
+    read_events,
+    read_faults,
+    read_surges,
+)
+from scenarios.objectives import Names, read_slo
 
-_EVERYWHERE = ("question", "run", "slo", "faults")
+_EVERYWHERE = ("question", "run", "slo", "faults", "surges", "closed_users", "autoscaling", "prices")
 _PLATFORM = (
-    "population", "load", "feed", "uploads", "notifications", "search",
+    "population", "workload", "cascades", "load", "feed", "uploads", "notifications", "search",
     "stations", "topics", "service_times", "costs", "events",
 )  # fmt: skip
 Read = TypeVar("Read")
@@ -113,14 +121,29 @@ def _platform(document: Document) -> Scenario:
         service_times=_section(document, "service_times", sections.read_service_times, defaults["service_times"]),
         costs_s=_section(document, "costs", sections.read_costs_s, defaults["costs"]),
         events=read_events(place.at("events"), events, names, run.duration_s, users, len(population.celebrities)),
-        faults=read_faults(place.at("faults"), document.values.get("faults", []), names, run.duration_s),
-        slo=read_slo(place.at("slo"), document.values.get("slo", {}), names),
+        workload=sections.read_workload(document, document.values["workload"]),
+        cascades=read_cascades(place.at("cascades"), document.values.get("cascades", []), names, run.duration_s),
+        **_happenings(document, run, names, defaults["prices"], tuple(stations)),
     )
+
+
+def _happenings(
+    document: Document, run: Run, names: Names, known_prices: Mapping[str, Any], servers: tuple[str, ...]
+) -> dict[str, Any]:
+    """What platforms and declared networks have in common."""
+    place, values = document.place, document.values
+    return {
+        "faults": read_faults(place.at("faults"), values.get("faults", []), names, run.duration_s),
+        "surges": read_surges(place.at("surges"), values.get("surges", []), names, run.duration_s),
+        "closed_users": read_closed_users(place.at("closed_users"), values.get("closed_users", []), names),
+        "autoscaling": read_autoscaling(place.at("autoscaling"), values.get("autoscaling", []), names),
+        "slo": read_slo(place.at("slo"), values.get("slo", {}), names),
+        "prices": sections.read_prices(place.at("prices"), values["prices"], known_prices, servers),
+    }
 
 
 def _declared(document: Document) -> Scenario:
     _check_sections(document, (*_EVERYWHERE, "network"))
-    place = document.place
     run = _section(document, "run", sections.read_run)
     declared = _section(document, "network", read_network)
     names = _names_of(declared.network)
@@ -141,9 +164,8 @@ def _declared(document: Document) -> Scenario:
         service_times={},
         costs_s={},
         events=(),
-        faults=read_faults(place.at("faults"), document.values.get("faults", []), names, run.duration_s),
-        slo=read_slo(place.at("slo"), document.values.get("slo", {}), names),
         declared=declared,
+        **_happenings(document, run, names, defaults["prices"], names.stations),
     )
 
 

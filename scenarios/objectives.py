@@ -1,4 +1,4 @@
-"""`[slo]`, `[[events]]` and `[[faults]]`: what should hold, and what happens meanwhile."""
+"""`[slo]`: what should hold."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from model.scenario import FAULT_KINDS, Event, Fault
-from scenarios.fields import Field, Place, Spec, as_list, as_table, choice, hint, name, number, read_fields, whole
+from scenarios.fields import Place, as_table, hint, number
 from scenarios.units import UNITS, converted
 
 STATISTICS = ("mean", "p50", "p90", "p95", "p99", "p999", "max")
@@ -77,68 +76,3 @@ def _figure(place: Place, key: str, names: Names) -> tuple[str, str]:
         raise place.error(f"{figure} is no time", f"write {statistic}_ms or {statistic}_s")
     figures = (*(f"{one}_ms" for one in STATISTICS), *counts)
     raise place.error(f"no figure {figure!r}", hint(figure, figures))
-
-
-def read_events(
-    place: Place, value: Any, names: Names, duration_s: float, users: int, celebrities: int
-) -> tuple[Event, ...]:
-    """`[[events]]`: one-off requests by one user."""
-    spec: Spec = {
-        "at_s": Field(number()),
-        "operation": Field(choice(names.operations)),
-        "user": Field(lambda here, user: _user(here, user, users, celebrities)),
-        "count": Field(whole(1, 100_000_000), 1),
-        "over_s": Field(number(), 0.0),
-    }
-    return tuple(Event(**read) for read in _timed(place, value, spec, duration_s))
-
-
-def _user(place: Place, user: Any, users: int, celebrities: int) -> int | str:
-    if not isinstance(user, str):
-        return int(whole(0, users - 1)(place, user))
-    word, _, number_text = user.partition(":")
-    right = 'write a number, or "celebrity:0" for the first of population.celebrities'
-    if word != "celebrity" or not (number_text.isascii() and number_text.isdigit()):
-        raise place.error(f"is {user!r}", right)
-    if len(number_text) > 9 or int(number_text) >= celebrities:
-        raise place.error(f"is {user!r}, but population.celebrities has {celebrities}", "name one that there is")
-    return user
-
-
-def read_faults(place: Place, value: Any, names: Names, duration_s: float) -> tuple[Fault, ...]:
-    """`[[faults]]`: crashes of consumers, and stations with fewer or more servers."""
-    spec: Spec = {
-        "kind": Field(choice(FAULT_KINDS)),
-        "at_s": Field(number()),
-        "target": Field(name),
-        "member": Field(whole(0), None),
-        "servers": Field(whole(0, 1_000_000), None),
-        "back_after_s": Field(number(above=True), None),
-    }
-    faults = []
-    for index, read in enumerate(_timed(place, value, spec, duration_s), 1):
-        here = place.at(index)
-        crash = read["kind"] == "consumer_crash"
-        known = tuple(names.members) if crash else tuple(one for one in names.stations if one not in names.workers)
-        choice(known)(here.at("target"), read["target"])
-        needless, wanted = ("servers", "member") if crash else ("member", "servers")
-        if read[needless] is not None:
-            raise here.at(needless).error(f"means nothing to a {read['kind']}", "leave it out")
-        if read["servers"] is None and not crash:
-            raise here.error("servers is missing", "say how many servers are left")
-        read = {**read, "member": read["member"] or 0, "servers": read["servers"] or 0}
-        if crash and read["member"] >= names.members[read["target"]]:
-            size = names.members[read["target"]]
-            raise here.at(wanted).error(f"is {read['member']} of a group of {size}", f"count from 0 to {size - 1}")
-        faults.append(Fault(**read))
-    return tuple(faults)
-
-
-def _timed(place: Place, value: Any, spec: Spec, duration_s: float) -> Iterator[dict[str, Any]]:
-    for index, table in enumerate(as_list(place, value), 1):
-        read = read_fields(place.at(index), table, spec)
-        if read["at_s"] > duration_s:
-            raise place.at(index, "at_s").error(
-                f"is {read['at_s']:g} s, after the end of the run", f"write at most {duration_s:g} s"
-            )
-        yield read

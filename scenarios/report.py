@@ -12,6 +12,7 @@ from rich.table import Table
 from model.offered_load import OfferedLoad
 from model.scenario import Scenario
 
+LEFT_LEAST = 100  # events: fewer are on their way, not left behind
 LATENCIES = ("mean", "p50", "p95", "p99", "p999", "max")
 
 
@@ -93,11 +94,48 @@ def show_results(scenario: Scenario, document: Mapping[str, Any], wall_s: float)
     if document["slo"]:
         printed.print()
         printed.print(_objectives(document["slo"]))
+    _summary(printed, document)
     audit = document["audit"]
     printed.print(
         f"\naudit: Little's law within {audit['littles_law_max_error_ratio']:.1e} of its value, "
         f"in = out + queued + lost {'holds' if audit['conserved'] else 'IS VIOLATED'}; queues: {document['stationarity']}"
     )
+
+
+def _summary(printed: Console, document: Mapping[str, Any]) -> None:
+    """What a planner reads first; it stands last, where the eye is."""
+    busiest, cost, slo = document["bottleneck"], document["cost"], document["slo"]
+    if document["backlogs"]:
+        rows = [
+            (
+                name,
+                figure(row["usual"]),
+                figure(row["peak"]),
+                figure(row["peak_at_s"]),
+                "not within the run" if row["drain_s"] is None else figure(row["drain_s"]),
+            )
+            for name, row in document["backlogs"].items()
+        ]
+        printed.print()
+        printed.print(
+            table("backlogs: asked for, not yet done", ("name", "usual", "peak", "at s", "drained after s"), rows)
+        )
+    printed.print()
+    if slo:
+        missed = [one["name"] for one in slo if not one["met"]]
+        of_all = f"{len(missed)} of {len(slo)} objectives are MISSED: {', '.join(missed)}"
+        printed.print(f"[bold]{of_all if missed else f'all {len(slo)} objectives are met'}[/bold]")
+    if busiest is not None:
+        queue = figure(busiest["mean_queue"])
+        printed.print(f"bottleneck: {busiest['name']}, {percent(busiest['utilisation'])} busy, {queue} waiting on average")
+    left = [f"{name} {count:,}" for name, count in document["left_in_topics"].items() if count > LEFT_LEAST]
+    if left:
+        printed.print(f"left in the log at the end: {', '.join(left)}")
+    dearest = sorted(cost["lines"], key=lambda one: -one["usd_per_hour"])[:3]
+    most = ", ".join(f"{one['part']} {one['usd_per_hour']:.3g} ({one['basis']})" for one in dearest)
+    each = cost["usd_per_1k_requests"]
+    per_request = f", {each:.3g} USD per thousand requests" if each is not None else ""
+    printed.print(f"cost: {cost['usd_per_hour']:.2f} USD per hour{per_request}; most for {most or 'nothing'}")
 
 
 def _times(kind: str, figures: Mapping[str, Any]) -> Table:

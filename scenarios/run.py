@@ -63,6 +63,7 @@ def run(argv: Sequence[str]) -> int:
         return run_replicated(arguments, document, scenario)
 
     from model.simulation import simulate
+    from model.summary import told
     from model.warmup import detected_warmup_s, warmup_note
     from scenarios.offered import check_size, graph_of
     from scenarios.outputs import check_file, check_folder, json_text, write_file, write_folder
@@ -82,7 +83,7 @@ def run(argv: Sequence[str]) -> int:
             results = simulate(scenario, engine=arguments.engine, graph=graph, progress=progress)
     except ValueError as problem:  # by contract: what can't be simulated, in one line
         raise ScenarioError(f"{document.place.file}: {problem}") from problem
-    found = results.document()
+    found = told(results)
     wall_s = time.monotonic() - started_s
     if arguments.out is not None:
         if scenario.population.graph is not None:  # the copy lies elsewhere: a relative path would lead nowhere

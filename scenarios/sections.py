@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from model.scenario import (
     StationSettings,
     TopicSettings,
     Uploads,
+    Workload,
 )
 from model.uploads import LEAST_BYTES, MOST_BYTES
 from scenarios.documents import Document
@@ -104,6 +105,14 @@ _NOTIFICATIONS: Spec = {
     "push_quota_per_s": Field(number(above=True)),
     "push_quota_burst": Field(number(1)),
 }
+_WORKLOAD: Spec = {
+    "daily_amplitude_ratio": Field(number(0, 1)),
+    "daily_period_s": Field(number(above=True)),
+    "daily_peak_s": Field(number()),
+    "sessions": Field(flag),
+    "dwell_s": Field(number(above=True)),
+    "trace": Field(text),
+}
 _SEARCH: Spec = {
     "shards": Field(whole(1, 1_000)),
     "refresh_s": Field(number(above=True)),
@@ -145,7 +154,7 @@ def read_population(document: Document, value: Any) -> Population:
     place = document.place.at("population")
     read = read_fields(place, value, _POPULATION)
     users = read["users"]
-    read["graph"] = _graph(document, place.at("graph"), read["graph"])
+    read["graph"] = _file(document, place.at("graph"), read["graph"], "name an edge list, or leave it out to draw a graph")
     if read["graph"] is None:
         for key, most in (
             ("mean_followees", read["mean_followees"]),
@@ -156,7 +165,7 @@ def read_population(document: Document, value: Any) -> Population:
     return Population(**read)
 
 
-def _graph(document: Document, place: Place, name: str) -> str | None:
+def _file(document: Document, place: Place, name: str, right: str) -> str | None:
     if not name:
         return None
     path = document.folders.get(place.file, Path()) / name
@@ -165,7 +174,25 @@ def _graph(document: Document, place: Place, name: str) -> str | None:
             return str(path)
     except (OSError, ValueError):  # a name that no file can have
         pass
-    raise place.error(f"no file {name!r}", "name an edge list, or leave it out to draw a graph")
+    raise place.error(f"no file {name!r}", right)
+
+
+def read_workload(document: Document, value: Any) -> Workload:
+    """`[workload]`; a relative path of a trace counts from the file that names it."""
+    place = document.place.at("workload")
+    read = read_fields(place, value, _WORKLOAD)
+    read["trace"] = _file(document, place.at("trace"), read["trace"], "name a CSV file of arrivals, or leave it out to draw them")
+    return Workload(**read)
+
+
+def read_prices(place: Place, value: Any, known: Mapping[str, Any], servers: Iterable[str]) -> dict[str, float]:
+    """`[prices]`, and prices of the `servers` of one station or group each."""
+    own = [f"{name}_usd_per_hour" for name in servers]
+    table = as_table(place, value)
+    for key in table:
+        if key not in known and key not in own:
+            raise place.at(key).error("unknown name", hint(key, (*known, *own)))
+    return {key: number()(place.at(key), price) for key, price in table.items()}
 
 
 def read_load(place: Place, value: Any) -> Load:

@@ -1,0 +1,106 @@
+"""Faults and autoscaling, with exact clocks."""
+
+from dataclasses import replace
+
+import pytest
+
+from model.control import lost_servers, wanted_servers
+from model.scenario import Autoscaling, Fault
+from model.simulation import simulate
+from scenarios.loader import load_scenario
+
+# Every second a request of 2.5 s: 2.5 of three servers are busy, or two members.
+SHOP = """
+question = "?"
+[run]
+duration_s = 60
+warmup_s = 0
+[network.stations.till]
+servers = 3
+[network.topics.parcels]
+consumers = 3
+partitions = 3
+service_time = { distribution = "constant", mean_ms = 20 }
+session_timeout_s = 4
+steps = [{ mark = "shop.shipped" }]
+[network.operations."shop.buy"]
+interarrival = { distribution = "constant", mean_s = 1 }
+steps = [
+  { serve = "till", service_time = { distribution = "constant", mean_s = 2.5 } },
+  { publish = "parcels" },
+  { respond = true },
+]
+"""
+
+
+@pytest.fixture
+def shop(tmp_path):
+    path = tmp_path / "shop.toml"
+    path.write_text(SHOP)
+    return load_scenario(str(path))
+
+
+@pytest.mark.parametrize(("servers", "share", "lost"), [(3, 1 / 3, 1), (4, 1 / 3, 2), (3, 1, 3), (1, 0.1, 1), (6, 0.5, 3)])
+def test_a_zone_has_whole_machines(servers, share, lost):
+    assert lost_servers(servers, share) == lost
+
+
+@pytest.mark.parametrize("engine", ["plain", "compiled"])
+def test_a_lost_zone_takes_its_share_of_stations_and_groups(shop, engine):
+    fault = Fault("zone_loss", 10, "", 0, 0, 20, targets=("till", "parcels"), share_ratio=0.5)
+    results = simulate(replace(shop, faults=(fault,)), engine=engine)
+    # One server of three is left for twenty seconds: three servers but for that time.
+    assert results.recording.stations["capacity_area"][0] == pytest.approx(60 * 3 - 20 * 2)
+    assert results.topic_figures["parcels"]["lost"] == 0
+    # While two of three members are gone their partitions wait for the session: up to four seconds and a batch.
+    assert 3 < results.figure("shop.shipped.max_s") - results.figure("shop.buy.max_s") < 4.1 or results.figure("shop.shipped.max_s") > 4
+    assert results.audit["conserved"]
+
+
+def test_an_outage_is_a_capacity_of_none(shop):
+    results = simulate(replace(shop, faults=(Fault("capacity", 10.25, "till", 0, 0, 5),)))
+    latencies_s = results.latencies_s("shop.buy")
+    assert latencies_s[:9] == pytest.approx([2.5] * 9)  # what had begun before is finished
+    assert latencies_s[10] == pytest.approx(15.25 - 11 + 2.5)  # who came at 11 s waits for the return at 15.25 s
+
+
+@pytest.mark.parametrize(
+    ("servers", "busy", "wanted"), [(4, 0.9, 6), (4, 0.6, 4), (4, 0.1, 2), (4, 1.0, 7), (20, 1.0, 10)]
+)
+def test_kubernetes_rule(servers, busy, wanted):
+    rule = Autoscaling("till", 0.6, 2, 10, 15, 60, 300)
+    assert wanted_servers(servers, busy, rule) == wanted
+
+
+@pytest.mark.parametrize("engine", ["plain", "compiled"])
+def test_autoscaling_looks_waits_and_rests(shop, engine):
+    """Two and a half busy servers of three at a target of 0.5: five are wanted; seen at 10 s, there at 14 s."""
+    rule = Autoscaling("till", 0.5, 1, 5, interval_s=10, delay_s=4, cooldown_s=100)
+    results = simulate(replace(shop, autoscaling=(rule,)), engine=engine)
+    row = results.recording.stations[0]
+    assert int(row["servers"]) == 5
+    assert row["capacity_area"] == pytest.approx(14 * 3 + 46 * 5)
+
+
+def test_autoscaling_shrinks_at_once(shop):
+    rule = Autoscaling("till", 0.95, 1, 5, interval_s=10, delay_s=4, cooldown_s=100)
+    slow = replace(shop, autoscaling=(replace(rule, utilisation=1.0, least=1),))
+    results = simulate(slow)
+    assert int(results.recording.stations[0]["servers"]) == 3  # ceil(2.5 or so): nothing to take away
+    idle = replace(shop, run=replace(shop.run, load_factor=0.2), autoscaling=(rule,))
+    results = simulate(idle)
+    assert int(results.recording.stations[0]["servers"]) == 1
+    assert results.recording.stations["capacity_area"][0] == pytest.approx(10 * 3 + 50)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"faults": (Fault("capacity", 1, "tll", 0, 0, None),)}, "no station 'tll'"),
+        ({"faults": (Fault("consumer_crash", 1, "parcel", 0, 0, None),)}, "no consumer group 'parcel'"),
+        ({"autoscaling": (Autoscaling("tll", 0.5, 1, 5, 10, 0, 0),)}, "autoscaling: no station 'tll'"),
+    ],
+)
+def test_a_target_must_exist(shop, change, says):
+    with pytest.raises(ValueError, match=says):
+        simulate(replace(shop, **change))
