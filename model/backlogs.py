@@ -1,8 +1,8 @@
 """How far behind a run fell, and how long it took to catch up: from raw samples, for operations and milestones.
 
 What is asked for and not yet answered (or answered and not yet applied, delivered, found) is a backlog. Its *peak* is read
-against what is usual, its lower quartile over the window; it has *drained* when it is back at that level, give or take what
-chance does, and stays there until the end of the run.
+against what is usual, its lower quartile over the window; it has *drained* when it is first back at that level, give or take
+what chance does.
 """
 
 from __future__ import annotations
@@ -42,14 +42,8 @@ def backlog(name: str, began_s: Floats, ended_s: Floats, from_s: float, to_s: fl
     ended = np.searchsorted(np.sort(ended_s[np.isfinite(ended_s)]), looks_s, side="right")
     here = (begun - ended).astype(float)
     usual, place = float(np.quantile(here, 0.25)), int(np.argmax(here))
-    high = np.flatnonzero(here > _unusual(usual))
-    after = high[high >= place]
-    if not len(after):
-        drain_s: float | None = 0.0
-    elif after[-1] == _LOOKS - 1:
-        drain_s = None
-    else:
-        drain_s = float(looks_s[after[-1] + 1] - looks_s[place])
+    back = np.flatnonzero(here[place:] <= _unusual(usual))
+    drain_s = float(looks_s[place + back[0]] - looks_s[place]) if len(back) else None
     return Backlog(name, usual, float(here[place]), float(looks_s[place]), drain_s)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from model import log
 from model.network import (
     Arm,
     Branch,
@@ -29,7 +30,7 @@ from model.part import Floats, Ids, Part, topic_of
 from model.scenario import Scenario
 
 APPLIED = Milestone("interactions.applied", since="answer")
-ATTRIBUTES = ("post", "author", "told_comment", "told_like")
+ATTRIBUTES = ("post", "author", "told_comment", "told_like", *log.ATTRIBUTES)
 EVENTS = ("interactions.like", "interactions.unlike", "interactions.comment")
 
 
@@ -56,6 +57,7 @@ def _accept(scenario: Scenario) -> Steps:
     return (
         Delay(times["network_client"]),
         Serve("api", times["api_write"]),
+        log.append(scenario),
         Publish("interactions", key="post"),
         Respond(),
     )
@@ -101,6 +103,7 @@ def event_attributes(operation: str, users: Ids, posts: Floats, authors: Ids) ->
         "author": authors.astype(float),
         "told_comment": told if operation == "interactions.comment" else nobody,
         "told_like": told if operation == "interactions.like" else nobody,
+        **log.leaders(posts),
     }
 
 

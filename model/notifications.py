@@ -42,6 +42,7 @@ from model.scenario import Scenario
 COMMENT_DELIVERED = Milestone("notifications.delivered.comment", since="answer")
 LIKE_DELIVERED = Milestone("notifications.delivered.like", since="answer")
 ATTRIBUTES = ("online",)
+STATIONS = ("push_provider",)
 _SPREAD = 2_654_435_761  # Knuth's multiplicative hash, modulo 2^32
 _HASHES = 2**32
 
@@ -106,7 +107,7 @@ def _deliver(scenario: Scenario) -> Steps:
         Serve("api", times["api_notify"]),
         Delay(times["network_client"]),
     )
-    by_push = (Acquire("push"), Delay(times["network_push"]))
+    by_push = (Acquire("push"), Serve("push_provider", times["network_push"]))
     return (Branch((Arm("online", by_stream), Arm(1.0, by_push))),)
 
 

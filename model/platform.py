@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from model import feed, interactions, notifications, search, uploads
+from model import feed, interactions, log, notifications, search, uploads
 from model.network import Delay, Network, Operation, Respond, Serve, Station
 from model.part import Floats, Ids, Part
 from model.population import FollowGraph, read_edge_list, synthetic_graph
@@ -39,7 +39,7 @@ MILESTONES = (
     search.SEARCHABLE,
 )
 # The other stations of a scenario are consumer groups.
-STATIONS = ("api", "database", "object_store", "edge", *search.STATIONS)
+STATIONS = ("api", "database", "object_store", "edge", *log.BROKERS, *search.STATIONS, *notifications.STATIONS)
 
 
 def build_network(scenario: Scenario) -> Network:

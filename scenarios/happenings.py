@@ -18,7 +18,7 @@ def read_events(
     spec: Spec = {
         "at_s": Field(number()),
         "operation": Field(choice(names.operations)),
-        "user": Field(lambda here, user: _user(here, user, users, celebrities)),
+        "user": Field(lambda here, user: _user(here, user, users, celebrities), 0),
         "count": Field(whole(1, 100_000_000), 1),
         "over_s": Field(number(), 0.0),
     }

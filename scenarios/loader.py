@@ -26,10 +26,10 @@ from scenarios.happenings import (
 )
 from scenarios.objectives import Names, read_slo
 
-_EVERYWHERE = ("question", "run", "slo", "faults", "surges", "closed_users", "autoscaling", "prices")
+_EVERYWHERE = ("question", "run", "slo", "faults", "surges", "closed_users", "autoscaling", "prices", "events")
 _PLATFORM = (
     "population", "workload", "cascades", "load", "feed", "uploads", "notifications", "search",
-    "stations", "topics", "service_times", "costs", "events",
+    "stations", "topics", "service_times", "costs",
 )  # fmt: skip
 Read = TypeVar("Read")
 
@@ -104,7 +104,6 @@ def _platform(document: Document) -> Scenario:
         tuple(sections.WORKERS),
     )
     users = population.users if population.graph is None else 2**31
-    events = document.values.get("events", [])
     place = document.place
     return Scenario(
         name=document.name,
@@ -120,25 +119,25 @@ def _platform(document: Document) -> Scenario:
         topics=topics,
         service_times=_section(document, "service_times", sections.read_service_times, defaults["service_times"]),
         costs_s=_section(document, "costs", sections.read_costs_s, defaults["costs"]),
-        events=read_events(place.at("events"), events, names, run.duration_s, users, len(population.celebrities)),
         workload=sections.read_workload(document, document.values["workload"]),
         cascades=read_cascades(place.at("cascades"), document.values.get("cascades", []), names, run.duration_s),
-        **_happenings(document, run, names, defaults["prices"], tuple(stations)),
+        **_happenings(document, run, names, defaults["prices"], users, len(population.celebrities)),
     )
 
 
 def _happenings(
-    document: Document, run: Run, names: Names, known_prices: Mapping[str, Any], servers: tuple[str, ...]
+    document: Document, run: Run, names: Names, known_prices: Mapping[str, Any], users: int, celebrities: int
 ) -> dict[str, Any]:
     """What platforms and declared networks have in common."""
     place, values = document.place, document.values
     return {
+        "events": read_events(place.at("events"), values.get("events", []), names, run.duration_s, users, celebrities),
         "faults": read_faults(place.at("faults"), values.get("faults", []), names, run.duration_s),
         "surges": read_surges(place.at("surges"), values.get("surges", []), names, run.duration_s),
         "closed_users": read_closed_users(place.at("closed_users"), values.get("closed_users", []), names),
         "autoscaling": read_autoscaling(place.at("autoscaling"), values.get("autoscaling", []), names),
         "slo": read_slo(place.at("slo"), values.get("slo", {}), names),
-        "prices": sections.read_prices(place.at("prices"), values["prices"], known_prices, servers),
+        "prices": sections.read_prices(place.at("prices"), values["prices"], known_prices, names.stations),
     }
 
 
@@ -163,9 +162,8 @@ def _declared(document: Document) -> Scenario:
         topics={},
         service_times={},
         costs_s={},
-        events=(),
         declared=declared,
-        **_happenings(document, run, names, defaults["prices"], names.stations),
+        **_happenings(document, run, names, defaults["prices"], 1, 0),
     )
 
 

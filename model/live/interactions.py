@@ -6,6 +6,9 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
+from model import log
 from model.live.asked import Asked, Outcome
 from model.live.posts import LivePosts
 
@@ -27,7 +30,7 @@ class LiveInteractions:
     def attributes(self, asked: Asked) -> dict[str, float]:
         """The post is the key of the log's partition; its author is told of a like or comment, if it is another's."""
         number = int(asked.arguments["post"])
-        read = {"post": float(number)}
+        read = {"post": float(number)} | {name: float(value) for name, value in log.leaders(np.array(number)).items()}
         post = self.posts.find(number) if asked.operation in _TOLD else None
         if post is None or post.author == asked.user:
             return read

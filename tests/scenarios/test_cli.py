@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from scenarios import cli
+from scenarios.documents import shipped
 from scenarios.loader import load_scenario
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -98,7 +99,7 @@ def test_json_has_the_public_shape(tiny):
     ]
     assert list(document) == [
         *("scenario", "seed", "engine", "duration_s", "operations", "milestones", "stations", "topics", "audit"),
-        *("stationarity", "slo"),
+        *("stationarity", "slo", "bottleneck", "backlogs", "left_in_topics", "cost"),
     ]
 
 
@@ -198,8 +199,12 @@ def test_ctrl_c_leaves_nothing_behind(tiny, tmp_path, monkeypatch, capsys):
 def test_list_shows_every_question():
     done = flashcrowd("list")
     assert done.returncode == 0
-    assert [line.split()[0] for line in done.stdout.splitlines()] == ["baseline", "celebrity_post", "one_machine", "worker_crash"]
-    assert all(line.endswith("?") for line in done.stdout.splitlines())
+    questions = [line for line in done.stdout.splitlines() if not line.startswith(" ")]
+    assert [line.split()[0] for line in questions] == sorted(shipped())
+    assert all(line.endswith("?") for line in questions)
+    answers = [line for line in done.stdout.splitlines() if line.startswith(" ")]
+    assert len(answers) == len(questions)
+    assert all(line.endswith(".") for line in answers)
 
 
 def test_show_prints_toml_that_marks_differences():
