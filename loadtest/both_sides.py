@@ -102,11 +102,17 @@ def _stop(process: subprocess.Popen[Any]) -> None:
         process.wait()
 
 
-def run_locust(name: str, command: list[str], log: Path, expected_s: float | None, core: int | None) -> None:
-    """Run Locust to its end with progress on stderr. Raises `CompareError` with the log's last line if it fails."""
+def run_locust(
+    name: str, command: list[str], log: Path, expected_s: float | None, core: int | None, state_dir: str | None = None
+) -> None:
+    """Run Locust to its end with progress on stderr. Raises `CompareError` with the log's last line if it fails.
+
+    `state_dir` is the running reference's: what its tokens are signed by is in there, for our eyes only.
+    """
+    environment = _environment({"FLASHCROWD_STATE_DIR": state_dir} if state_dir else None)
     with (
         log.open("w") as output,
-        _started(command, stdout=output, stderr=subprocess.STDOUT, env=_environment()) as process,
+        _started(command, stdout=output, stderr=subprocess.STDOUT, env=environment) as process,
     ):
         progress(f"{name}: locust is running{f' for {expected_s:.0f} s' if expected_s else ' in virtual time'}")
         if core is not None:

@@ -161,7 +161,10 @@ def _run_both(arguments: argparse.Namespace, scenario: Scenario, load: Load, fol
         reference.seed(build_graph(scenario.population, arguments.seed), folder)
         raw = folder / "reference.parquet"
         command = load.command(("--target", "reference", "--host", reference.state["api_url"]), raw)
-        run_locust("reference", command, folder / "reference.log", load.duration_s, cores[1] if split else None)
+        run_locust(
+            "reference", command, folder / "reference.log", load.duration_s, cores[1] if split else None,
+            reference.state["state_dir"],
+        )  # fmt: skip
         reference.drain()
         start_epoch_s = json.loads(raw.with_suffix(".json").read_text())["start_epoch_s"]
         milestones = reference.milestones(start_epoch_s)

@@ -16,6 +16,7 @@ import gevent
 import msgspec
 from gevent.hub import Waiter
 
+from loadtest.tokens import user_of_model
 from loadtest.virtual_clock import EPOCH_S
 from loadtest.virtual_time import VirtualLoop
 
@@ -187,9 +188,10 @@ def parse(method: str, target: str, body: Any, headers: Mapping[str, Any] | None
     """(route, user, arguments) of a request, `target` being path and query. Raises `Refusal`."""
     path, _, query = target.partition("?")
     route, identifier = find_route(method, path)
-    user = _header(headers, "X-User-Id")
-    if user is None or not user.isdecimal():
-        raise Refusal(400, "header X-User-Id must be a user's number")
+    try:
+        user = user_of_model(_header(headers, "Authorization") or "")
+    except ValueError:
+        raise Refusal(401, "header Authorization must be Bearer and a token; see loadtest.tokens.bearer") from None
     arguments: dict[str, Any] = {}
     if identifier is not None:
         arguments[route.id_name] = identifier
@@ -207,7 +209,7 @@ def parse(method: str, target: str, body: Any, headers: Mapping[str, Any] | None
         arguments["key"] = _header(headers, "Idempotency-Key")
         if not arguments["key"]:
             raise Refusal(400, "header Idempotency-Key is missing")
-    return route, int(user), arguments
+    return route, user, arguments
 
 
 class Gateway:

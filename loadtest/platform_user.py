@@ -10,10 +10,12 @@ from typing import Any
 
 import gevent
 from locust.contrib.fasthttp import FastHttpUser
+from locust.exception import StopTest
 
 from loadtest import plugin
 from loadtest.clients import LeanSession
 from loadtest.streams import ModelStream, Received, Stream, StreamRefused, WebSocketStream
+from loadtest.tokens import NoSecret, bearer
 
 
 class PlatformUser(FastHttpUser):
@@ -37,8 +39,12 @@ class PlatformUser(FastHttpUser):
         self.streams: set[Stream] = set()
 
     def on_start(self) -> None:
-        """Choose who this user is."""
+        """Choose who this user is, and be logged in. Raises `StopTest` when that cannot be."""
         self.platform_user = self.rng.randrange(self.settings.users_in_platform)
+        try:
+            bearer(self.platform_user)
+        except NoSecret as error:
+            raise StopTest(str(error)) from None
 
     def think(self) -> float:
         """An exponential pause, seconds."""
@@ -61,12 +67,13 @@ class PlatformUser(FastHttpUser):
         intended_s: float | None = None,
         data: bytes | None = None,
         whole: bool = False,
+        presigned: bool = False,
         complaint: Callable[[Any], str | None] | None = None,
     ) -> Any:
         """Perform one request and report it under the operation's name; returns its JSON body, or None.
 
         `data` is a body that is not JSON. With `whole` the response itself is returned. `complaint` may find a failure in
-        an answer whose status is fine.
+        an answer whose status is fine. A `presigned` URL says by itself what may be done: the store is not told who we are.
 
         `actor` is the platform's user who asks, in place of this user's own. `intended_s`, an instant of
         `time.perf_counter`, is when the request was meant to be sent; its latency counts from there.
@@ -74,6 +81,7 @@ class PlatformUser(FastHttpUser):
         actor = self.platform_user if actor is None else actor
         context: dict[str, Any] = {"user": actor}
         recorder = plugin.run.recorder
+        who = {} if presigned and not plugin.run.virtual else bearer(actor)  # the model has no other way to know
         sent_s = time.perf_counter()
         if intended_s is not None:
             context["intended_s"] = intended_s - recorder.start_s
@@ -84,7 +92,7 @@ class PlatformUser(FastHttpUser):
                 name=operation,
                 json=json,
                 data=data,
-                headers={"X-User-Id": str(actor), **(headers or {})},
+                headers={**who, **(headers or {})},
                 context=context,
                 catch_response=True,
             ) as response:
@@ -167,7 +175,7 @@ class PlatformUser(FastHttpUser):
         stream, refusal, status = None, None, 101
         try:
             url = f"ws{(self.host or '').removeprefix('http')}{path}"
-            stream = WebSocketStream(url, {"X-User-Id": str(actor)}, received)
+            stream = WebSocketStream(url, bearer(actor), received)
         except StreamRefused as error:
             refusal, status = error, error.status
         except gevent.GreenletExit:

@@ -22,7 +22,7 @@ import gevent
 from locust import events
 from locust.exception import StopTest
 
-from loadtest import clients, private_names, recording, settings, user_streams, virtual_clock
+from loadtest import clients, private_names, recording, settings, tokens, user_streams, virtual_clock
 from loadtest.gateway import Gateway
 from loadtest.virtual_time import VirtualLoop, VirtualTimeError
 
@@ -176,6 +176,7 @@ def _install_virtual_time() -> None:
     run.facade = virtual_clock.VirtualTime(lambda: loop.clock.now)
     virtual_clock.install(run.facade)
     private_names.prepare_runner()
+    tokens.use_secret(tokens.MODEL_SECRET)
     private_names.use_transports(clients.ModelAdapter, clients.fast_urlopen)
     loop.on_fatal = _end_run
     signal.signal(signal.SIGINT, _on_interrupt)

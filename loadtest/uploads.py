@@ -70,7 +70,7 @@ def _send_parts(user: PlatformUser, transfer: Transfer, rng: Random, actor: int 
         data = content_of(part.offset, part.size_bytes)
         for _ in range(ATTEMPTS):
             lost = rng.random() < user.settings.part_loss_ratio
-            response = user.ask("uploads.part", "PUT", part.url, data=data, actor=actor, whole=True)
+            response = user.ask("uploads.part", "PUT", part.url, data=data, actor=actor, whole=True, presigned=True)
             if response.status_code == 200 and not lost:
                 transfer.etags[part.number] = response.headers.get("ETag") or str(part.number)
                 break
@@ -82,6 +82,7 @@ def _send_parts(user: PlatformUser, transfer: Transfer, rng: Random, actor: int 
 def _complete(user: PlatformUser, transfer: Transfer, actor: int | None) -> bool:
     response = user.ask(
         "uploads.complete", "POST", transfer.complete_url, data=transfer.completion(), actor=actor, whole=True,
+        presigned=True,
         complaint=lambda answer: completion_error(answer.content) if answer.content.startswith(b"<") else None,
     )  # fmt: skip
     return bool(response.ok)

@@ -11,8 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from reference_impl import lifecycle, processes, state
 from reference_impl.embedded import NotInstalled
 from reference_impl.processes import StartFailed
@@ -77,11 +75,11 @@ def _running(state_dir: Path) -> State:
 
 def _show(current: State, as_json: bool) -> None:
     if as_json:
-        print(json.dumps(msgspec.to_builtins(current), indent=2))
+        print(json.dumps(state.without_secrets(current), indent=2))
         return
     print(f"API        {current.api_url}")
     print(f"metrics    {current.api_url}/metrics")
-    print(f"database   {current.database_url}")
+    print(f"database   {state.hide_password(current.database_url)}")
     print(f"Kafka      {current.kafka_bootstrap}")
     print(f"S3         {current.settings['s3_url']}")
     print(f"media      {current.settings['edge_url']}")
@@ -217,6 +215,8 @@ def _run(arguments: argparse.Namespace, settings: Settings) -> int:
         raise SettingsError("run needs FLASHCROWD_DATABASE_URL and FLASHCROWD_KAFKA_BOOTSTRAP")
     if arguments.role in (processes.API, processes.RECONCILER) and not settings.s3_url:
         raise SettingsError(f"run {arguments.role} needs FLASHCROWD_S3_URL")
+    if arguments.role in (processes.API, processes.EDGE) and not settings.token_secret:
+        raise SettingsError(f"run {arguments.role} needs FLASHCROWD_TOKEN_SECRET, the same for all")
     roles.run(arguments.role, arguments.name or arguments.role, arguments.metrics_port, settings)
     return 0
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -26,15 +25,17 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from reference_impl import graph
+from reference_impl import graph, sessions
+from reference_impl.auth import Tokens
 from reference_impl.database import open_pool
 from reference_impl.feed import api as feed
+from reference_impl.guard import serving
 from reference_impl.interactions import api as interactions
 from reference_impl.milestones import MilestoneFile
 from reference_impl.notifications import api as notifications
 from reference_impl.notifications.streams import Streams
+from reference_impl.rate_limits import RateLimiter
 from reference_impl.search import api as search
 from reference_impl.search.index import IndexRefused, IndexUnavailable
 from reference_impl.settings import Settings
@@ -67,6 +68,13 @@ OPERATIONS: tuple[tuple[str, str, str, Handler | Callable[[WebSocket], Awaitable
     ("search.query", "GET", "/v1/search", search.query),
 )
 """Operation, method (WS: a WebSocket), path, handler. The operation's name is the route's, and the model's, and the load test's."""
+
+DOORS: tuple[tuple[str, str, Handler], ...] = (
+    ("sessions.open", "/v1/sessions", sessions.open_session),
+    ("uploads.notified", "/v1/store-events", uploads.notified),
+)
+"""Open without a token, by POST: for those who have a password, and for the store, which has a secret. No operations: the load
+test's users are logged in, and the store is a part of the platform."""
 
 STORE_OPERATIONS: tuple[tuple[str, str, str], ...] = (
     ("uploads.part", "PUT", "/media/uploads/{id}"),
@@ -144,13 +152,19 @@ def create_app(settings: Settings) -> Starlette:
         pool = await open_pool(settings, settings.pool_size, "api")
         producer = LogProducer(settings)
         milestones = MilestoneFile(settings.state_dir, "api")
-        app.state.platform = Platform(settings, pool, producer, ObjectStore(settings), milestones)
+        tokens, limiter = Tokens(settings.token_secret, settings.token_lifetime_s), RateLimiter(settings)
+        app.state.platform = Platform(
+            settings, pool, producer, ObjectStore(settings), milestones, tokens, limiter, sessions.Doorkeeper()
+        )
         app.state.streams = Streams(settings, pool, milestones)
         app.state.search = search.Search(settings)
+        settling = asyncio.create_task(limiter.run())
         try:
             await app.state.streams.start()
             yield
         finally:
+            settling.cancel()
+            await limiter.close()
             await app.state.streams.close()
             milestones.close()
             await app.state.search.close()
@@ -158,26 +172,15 @@ def create_app(settings: Settings) -> Starlette:
             await pool.close()
 
     routes = [_route(*row) for row in OPERATIONS]
-    events = Route("/v1/store-events", operation("uploads.notified", uploads.notified), methods=["POST"])
+    doors = [
+        Route(path, operation(name, handler, is_open=True), methods=["POST"], name=name)
+        for name, path, handler in DOORS
+    ]
     return Starlette(
-        routes=[*routes, events, Route("/healthz", healthz), Route("/metrics", metrics)],
+        routes=[*routes, *doors, Route("/healthz", healthz), Route("/metrics", metrics)],
         lifespan=lifespan,
         exception_handlers={HTTPException: _http_error, Exception: _internal_error},
     )
-
-
-class _StampedProtocol(HttpToolsProtocol):
-    """Notes when the event loop gave it a request's first bytes: from then to the handler is the span ``accept``."""
-
-    received_ns = 0
-
-    def data_received(self, data: bytes) -> None:
-        self.received_ns = time.time_ns()
-        super().data_received(data)
-
-    def on_message_begin(self) -> None:
-        super().on_message_begin()
-        self.scope["received_ns"] = self.received_ns  # type: ignore[typeddict-unknown-key]  # ours
 
 
 def serve(settings: Settings) -> None:
@@ -186,11 +189,8 @@ def serve(settings: Settings) -> None:
         create_app(settings),
         host=settings.api_host,
         port=settings.api_port,
-        access_log=False,
-        log_config=None,
-        http=_StampedProtocol,
+        **serving(settings, private=True),
         timeout_graceful_shutdown=SHUTDOWN_S,
         ws="wsproto",
         ws_max_size=MAX_MESSAGE_BYTES,
-        server_header=False,
     )

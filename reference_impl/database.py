@@ -25,9 +25,10 @@ CREATE TABLE IF NOT EXISTS users (
     id             bigint PRIMARY KEY,
     name           text NOT NULL,
     email          text NOT NULL,
-    password_hash  text NOT NULL,            -- scrypt, see graph.hash_password
+    password_hash  text NOT NULL,            -- scrypt, see auth.py
     follower_count bigint NOT NULL DEFAULT 0 -- kept by follow and unfollow: the followee's size without a count(*)
 );
+CREATE UNIQUE INDEX IF NOT EXISTS users_by_name ON users (name); -- the name that one logs in by
 CREATE TABLE IF NOT EXISTS followers (
     followee_id    bigint NOT NULL,
     follower_id    bigint NOT NULL,

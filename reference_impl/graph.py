@@ -10,8 +10,6 @@ pulled for the followers that are left: their precomputed rows would lack the po
 from __future__ import annotations
 
 import gzip
-import hashlib
-import os
 import zipfile
 from array import array
 from collections.abc import Callable
@@ -28,9 +26,6 @@ from starlette.responses import Response
 from reference_impl.web import ApiError, Platform, caller, path_id
 
 Ids = npt.NDArray[np.int64]
-
-# RFC 7914 (scrypt), section 2: n a power of two, r = 8 and p = 1 as recommended there; n = 2^14 takes about 50 ms.
-SCRYPT_N, SCRYPT_R, SCRYPT_P = 2**14, 8, 1
 
 ADD_FOLLOWER = """
 INSERT INTO followers (followee_id, follower_id, is_precomputed)
@@ -57,13 +52,6 @@ class FollowGraph:
     users: int
     followee: Ids
     follower: Ids
-
-
-def hash_password(password: str, salt: bytes | None = None) -> str:
-    """``scrypt$n$r$p$salt$hash`` (hexadecimal)."""
-    salt = os.urandom(16) if salt is None else salt
-    digest = hashlib.scrypt(password.encode(), salt=salt, n=SCRYPT_N, r=SCRYPT_R, p=SCRYPT_P)
-    return f"scrypt${SCRYPT_N}${SCRYPT_R}${SCRYPT_P}${salt.hex()}${digest.hex()}"
 
 
 async def follow(request: Request, platform: Platform) -> Response:

@@ -151,6 +151,8 @@ def _choose_addresses(settings: Settings) -> Settings:
         values["edge_url"] = f"http://{settings.api_host}:{values['edge_port']}"
     if not settings.store_events_secret:
         values["store_events_secret"] = secrets.token_urlsafe(24)
+    if not settings.token_secret:
+        values["token_secret"] = secrets.token_urlsafe(32)
     if not settings.s3_url:
         values |= {"s3_access_key": secrets.token_hex(10), "s3_secret_key": secrets.token_urlsafe(30)}
     return dataclasses.replace(settings, **values)

@@ -180,11 +180,12 @@ async def _reconcile(name: str, settings: Settings) -> None:
 def _serve_edge(port: int, settings: Settings) -> None:
     import uvicorn
 
+    from reference_impl.guard import serving
     from reference_impl.uploads.edge import create_edge
 
     uvicorn.run(
-        create_edge(settings), host=settings.api_host, port=port, access_log=False, log_config=None,
-        timeout_graceful_shutdown=2, server_header=False,
+        create_edge(settings), host=settings.api_host, port=port, timeout_graceful_shutdown=2,
+        **serving(settings, private=False),
     )  # fmt: skip
 
 

@@ -16,8 +16,9 @@ import asyncpg
 import numpy as np
 import numpy.typing as npt
 
+from reference_impl.auth import hash_password
 from reference_impl.database import SCHEMA, from_microseconds
-from reference_impl.graph import FollowGraph, Ids, hash_password
+from reference_impl.graph import FollowGraph, Ids
 from reference_impl.settings import Settings
 
 TABLES = (
@@ -30,7 +31,7 @@ POSTGRES_EPOCH_US = 10_957 * 86_400 * 1_000_000
 COPY_SIGNATURE = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
 # An index is built far faster from a full table than row by row.
 DROP_INDEXES = """
-DROP INDEX followers_by_follower, followers_pulled, posts_by_author, posts_outbox;
+DROP INDEX users_by_name, followers_by_follower, followers_pulled, posts_by_author, posts_outbox;
 ALTER TABLE followers DROP CONSTRAINT followers_pkey;
 ALTER TABLE feed DROP CONSTRAINT feed_pkey"""
 CREATE_INDEXES = """

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 ENV_PREFIX = "FLASHCROWD_"
+LEAST_SECRET_CHARACTERS = 32
+"""RFC 7518, 3.2: a key as long as the hash that signs, or longer."""
 STRATEGIES = ("naive", "indexed", "push", "hybrid")
 KAFKA_STORAGES = ("memory", "store")
 
@@ -50,9 +52,21 @@ class Settings:
     s3_bucket: str = "media"
     s3_access_key: str = ""
     """Empty, with a URL: boto3's own ways to find keys. The embedded store gets keys drawn at random."""
-    s3_secret_key: str = ""
-    store_events_secret: str = ""
+    s3_secret_key: str = dataclasses.field(default="", repr=False)
+    store_events_secret: str = dataclasses.field(default="", repr=False)
     """Token of the store's notifications to ``POST /v1/store-events``; empty: ``up`` draws one."""
+    token_secret: str = dataclasses.field(default="", repr=False)
+    """Signs the users' tokens, 32 characters or more; empty: ``up`` draws one."""
+    token_lifetime_s: float = 43_200.0
+    """How long a session lasts; there is no way to take a token back before."""
+    user_requests_per_s: float = 500.0
+    """Requests of one user in the long run; far above what people do, so that load tests measure the platform."""
+    user_requests_burst: int = 2_000
+    session_tries_per_s: float = 0.2
+    """Tries to log in under one name in the long run."""
+    session_tries_burst: int = 10
+    request_within_s: float = 10.0
+    """How long a request may take to come, and a connection to begin one."""
     edge_url: str = ""
     """Of the edge through which media are viewed, say a CDN's; empty: start an embedded one."""
     elasticsearch_url: str = ""
@@ -167,6 +181,10 @@ class Settings:
             raise SettingsError(
                 f"{ENV_PREFIX}KAFKA_STORAGE is {self.kafka_storage!r}; it has to be one of {', '.join(KAFKA_STORAGES)}"
                 + _did_you_mean(self.kafka_storage, KAFKA_STORAGES)
+            )
+        if 0 < len(self.token_secret) < LEAST_SECRET_CHARACTERS:
+            raise SettingsError(
+                f"{ENV_PREFIX}TOKEN_SECRET has {len(self.token_secret)} characters; it has to have {LEAST_SECRET_CHARACTERS}"
             )
         may_be_zero = ("supervised", "spans", "_port", "_wait_s", "_linger_s", "_threshold", "_posts", "_replicas")
         for field in dataclasses.fields(self):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import stat
 import time
 from collections.abc import Iterator
@@ -39,6 +40,27 @@ class State(msgspec.Struct):
 
 class StateError(RuntimeError):
     """The state directory or file cannot be used; the message is one line."""
+
+
+SECRETS = ("_secret", "_secret_key", "_access_token", "_provider_token")
+"""How the names of settings end that nobody but the state file may tell."""
+
+
+def hide_password(url: str) -> str:
+    """The URL with ``***`` in the place of its password."""
+    return re.sub(r"(?<=:)[^:/@]+(?=@)", "***", url)
+
+
+def without_secrets(state: State) -> dict[str, Any]:
+    """The state for a screen or a pipe: secrets are left out, passwords in URLs hidden."""
+    shown: dict[str, Any] = msgspec.to_builtins(state)
+    shown["database_url"] = hide_password(state.database_url)
+    shown["settings"] = {
+        name: hide_password(value) if isinstance(value, str) else value
+        for name, value in state.settings.items()
+        if not name.endswith(SECRETS)
+    }
+    return shown
 
 
 def path(state_dir: Path) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -11,7 +11,7 @@ import asyncpg
 import msgspec
 import structlog
 from prometheus_client import Counter, Histogram
-from starlette.requests import HTTPConnection, Request
+from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import Response
 
 from reference_impl.settings import Settings
@@ -19,13 +19,17 @@ from reference_impl.spans import Root, add
 from reference_impl.topics import DeliveryFailed, LogProducer
 
 if TYPE_CHECKING:
+    from reference_impl.auth import Tokens
     from reference_impl.milestones import MilestoneFile
+    from reference_impl.rate_limits import RateLimiter
+    from reference_impl.sessions import Doorkeeper
     from reference_impl.uploads.store import ObjectStore
 
 BIGINT_MAX = 2**63 - 1
 MAX_TEXT = 10_000
 """Longest title, content or comment, in characters."""
 MAX_BODY_BYTES = 256 * 1024
+CALLER = "flashcrowd.caller"
 
 log = structlog.get_logger()
 request_seconds = Histogram("flashcrowd_request_seconds", "Time in the handler", ["operation"])
@@ -54,31 +58,61 @@ class Platform:
     producer: LogProducer
     store: ObjectStore
     milestones: MilestoneFile
+    tokens: Tokens
+    limiter: RateLimiter
+    doorkeeper: Doorkeeper
 
 
 Handler = Callable[[Request, Platform], Awaitable[Response]]
 
 
 class ApiError(Exception):
-    """Answered as ``{"error": message}`` with ``status``."""
+    """Answered as ``{"error": message}`` with ``status`` and ``headers``."""
 
-    def __init__(self, status: int, message: str) -> None:
+    def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(message)
         self.status = status
+        self.headers = headers
+
+    def response(self) -> Response:
+        """The answer."""
+        return error_response(self.status, str(self), self.headers)
 
 
-def json_response(body: Any, status: int = 200) -> Response:
+def json_response(body: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """``body`` as JSON."""
-    return Response(msgspec.json.encode(body), status, media_type="application/json")
+    return Response(msgspec.json.encode(body), status, headers, media_type="application/json")
 
 
-def error_response(status: int, message: str) -> Response:
+def error_response(status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
     """``{"error": message}``."""
-    return json_response({"error": message}, status)
+    return json_response({"error": message}, status, headers)
 
 
-def operation(name: str, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
-    """Make ``handler`` an endpoint: measured under the operation's name, its errors answered as JSON."""
+def admit(connection: HTTPConnection) -> int:
+    """The user whose token came with the request, which is counted against the user's limit; ``caller`` knows from now on.
+
+    Raises:
+        ApiError: 401 without a good token, 429 over the limit.
+    """
+    platform: Platform = connection.app.state.platform
+    user_id = platform.tokens.user_of(connection.headers.get("authorization"))
+    platform.limiter.admit(user_id)
+    connection.scope[CALLER] = user_id
+    return user_id
+
+
+def caller(connection: HTTPConnection) -> int:
+    """The user who asks; a handler that is open to everybody has none."""
+    user_id: int = connection.scope[CALLER]
+    return user_id
+
+
+def operation(name: str, handler: Handler, *, is_open: bool = False) -> Callable[[Request], Awaitable[Response]]:
+    """Make ``handler`` an endpoint: measured under the operation's name, its errors answered as JSON.
+
+    Nobody gets to the handler without a token, unless it ``is_open`` to everybody.
+    """
     seconds = request_seconds.labels(name)
     counters: dict[int, Any] = {}
 
@@ -88,9 +122,11 @@ def operation(name: str, handler: Handler) -> Callable[[Request], Awaitable[Resp
             if received_ns := request.scope.get("received_ns"):
                 add("api", "accept", received_ns, time.time_ns())
             try:
+                if not is_open:
+                    admit(request)
                 response = await handler(request, request.app.state.platform)
             except ApiError as error:
-                response = error_response(error.status, str(error))
+                response = error.response()
             except UNAVAILABLE as error:
                 log.warning("request.unavailable", operation=name, error=repr(error))
                 response = error_response(503, "a server behind the API does not answer; try again")
@@ -104,44 +140,53 @@ def operation(name: str, handler: Handler) -> Callable[[Request], Awaitable[Resp
     return endpoint
 
 
-def caller(request: HTTPConnection) -> int:
-    """The user id that the gateway put in ``X-User-Id``."""
-    text = request.headers.get("x-user-id")
-    if text is None:
-        raise ApiError(400, "the header X-User-Id is missing")
-    return _bigint(text, "the header X-User-Id", 400)
-
-
 def path_id(request: Request, what: str) -> int:
     """The id in the path; one that cannot exist is a 404."""
-    return _bigint(request.path_params["id"], f"the {what} id", 404)
-
-
-def _bigint(text: str, what: str, status: int) -> int:
-    if not (text.isascii() and text.isdigit() and int(text[:20]) <= BIGINT_MAX):
-        raise ApiError(status, f"{what} has to be a whole number from 0 to 2^63-1")
+    text = request.path_params["id"]
+    if not (text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= BIGINT_MAX):
+        raise ApiError(404, f"the {what} id has to be a whole number from 0 to 2^63-1")
     return int(text)
 
 
 async def read_body(request: Request, decoder: msgspec.json.Decoder[Body]) -> Body:
-    """The request's JSON body. Not JSON: 400. JSON of another shape: 422."""
-    declared = request.headers.get("content-length", "0")
-    if declared.isdigit() and int(declared) > MAX_BODY_BYTES:
-        raise ApiError(422, f"the body is longer than {MAX_BODY_BYTES} bytes")
+    """The request's JSON body. Too long: 413. Not JSON: 400. JSON of another shape: 422."""
     try:
-        return decoder.decode(await request.body())
+        return decoder.decode(await read_bytes(request, MAX_BODY_BYTES))
     except msgspec.ValidationError as error:
         raise ApiError(422, str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise ApiError(400, "the body is not JSON") from None
+    except RecursionError:
+        raise ApiError(400, "the body is nested too deeply") from None
 
 
-def clean_text(text: str, what: str, *, empty: bool = False) -> str:
-    """``text`` if PostgreSQL can store it and it is no longer than ``MAX_TEXT``; else 422."""
+async def read_bytes(request: Request, most: int) -> bytes:
+    """The request's body, of ``most`` bytes at most, whatever it says of its length; else 413, and the rest is not read."""
+    parts, length = [], 0
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit() and len(declared) < 20:
+        length = int(declared)
+    if length <= most:
+        length = 0
+        try:
+            async for part in request.stream():
+                length += len(part)
+                if length > most:
+                    break
+                parts.append(part)
+            else:
+                return b"".join(parts)
+        except ClientDisconnect:
+            raise ApiError(400, "the client left before its request was whole") from None
+    raise ApiError(413, f"the body is longer than {most} bytes", {"connection": "close"})
+
+
+def clean_text(text: str, what: str, *, empty: bool = False, most: int = MAX_TEXT) -> str:
+    """``text`` if PostgreSQL can store it and it is no longer than ``most``; else 422."""
     if not (text or empty):
         raise ApiError(422, f"{what} is empty")
-    if len(text) > MAX_TEXT:
-        raise ApiError(422, f"{what} has {len(text)} characters; {MAX_TEXT} are allowed")
+    if len(text) > most:
+        raise ApiError(422, f"{what} has {len(text)} characters; {most} are allowed")
     if "\x00" in text:
         raise ApiError(422, f"{what} has a NUL character, which cannot be stored")
     return text

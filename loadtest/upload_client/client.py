@@ -52,6 +52,17 @@ def file_key(path: Path, salt: str = "") -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
 
+def open_session(api_url: str, name: str, password: str, timeout_s: float = 30.0) -> str:
+    """A token for whoever has this name and password. Raises `UploadFailed`."""
+    try:
+        answer = httpx.post(f"{api_url.rstrip('/')}/v1/sessions", json={"name": name, "password": password}, timeout=timeout_s)
+    except httpx.HTTPError as error:
+        raise UploadFailed(f"{api_url}: {error!r}") from error
+    if answer.status_code != 201:
+        raise UploadFailed(f"{name}: {_message(answer)}", refused=answer.status_code in (401, 422))
+    return str(answer.json()["token"])
+
+
 class UploadClient:
     """Uploads to the platform at `api_url`; `headers` say who we are. Safe to use from one thread at a time.
 

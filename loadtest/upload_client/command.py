@@ -7,7 +7,6 @@ import json
 import mimetypes
 import os
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -15,9 +14,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 if TYPE_CHECKING:
     from loadtest.upload_client.client import File
 
+PASSWORD = "FLASHCROWD_PASSWORD"
 EXAMPLES = """examples:
   flashcrowd upload holiday.mp4 --user 7              to the reference that is up on this machine
-  flashcrowd upload cat.jpg --user 7 --api http://127.0.0.1:8000 --title "My cat" --json
+  flashcrowd upload cat.jpg --login user7 --api http://127.0.0.1:8000 --title "My cat" --json
   flashcrowd upload holiday.mp4 --user 7 --again      as another post, though it was uploaded before
 """
 
@@ -34,13 +34,22 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _user(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) < 2**63):
+        raise argparse.ArgumentTypeError(f"{text!r} is no user's number")
+    return int(text)
+
+
 def _parser() -> argparse.ArgumentParser:
     made = _Parser(
         "flashcrowd upload", description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )  # fmt: skip
     made.add_argument("file", type=Path)
-    made.add_argument("--user", type=int, required=True, metavar="N", help="whose post it is")
+    who = made.add_mutually_exclusive_group(required=True)
+    who.add_argument("--login", metavar="NAME", help=f"whose post it is; the password is asked for, or {PASSWORD}")
+    who.add_argument("--user", type=_user, metavar="N", help="the same by id, for those who have the platform's secret: the "
+                     "reference that is up here, or FLASHCROWD_TOKEN_SECRET")
     made.add_argument("--api", metavar="URL", help="of the platform (the reference that is up here)")
     made.add_argument("--title", help="of the post (the file's name)")
     made.add_argument("--media-type", metavar="TYPE", help="such as video/mp4 (by the file's name)")
@@ -52,15 +61,18 @@ def _parser() -> argparse.ArgumentParser:
     return made
 
 
-def _running_api() -> str | None:
-    """The API of the reference that is up on this machine, as its state file says."""
-    default = Path(tempfile.gettempdir()) / f"flashcrowd-{os.getuid()}" / "reference"
-    folder = Path(os.environ.get("FLASHCROWD_STATE_DIR") or default)
-    try:
-        url: str = json.loads((folder / "state.json").read_text())["api_url"]
-    except (OSError, ValueError, KeyError):
-        return None
-    return url
+def _headers(arguments: argparse.Namespace, api_url: str) -> dict[str, str]:
+    """Who we are. Raises `UploadFailed`, `NoSecret`."""
+    from loadtest.tokens import bearer
+
+    if arguments.user is not None:
+        return bearer(arguments.user)
+    from getpass import getpass
+
+    from loadtest.upload_client.client import open_session
+
+    password = os.environ.get(PASSWORD) or getpass(f"password of {arguments.login}: ")
+    return {"Authorization": f"Bearer {open_session(api_url, arguments.login, password)}"}
 
 
 def _file(arguments: argparse.Namespace) -> File:
@@ -81,9 +93,10 @@ def _upload(arguments: argparse.Namespace, file: File, api_url: str) -> dict[str
 
     from loadtest.upload_client.client import UploadClient, file_key
 
-    salt = f"{arguments.user}/{os.urandom(8).hex() if arguments.again else ''}"
+    who = arguments.login if arguments.user is None else arguments.user
+    salt = f"{who}/{os.urandom(8).hex() if arguments.again else ''}"
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    headers = {"X-User-Id": str(arguments.user)}
+    headers = _headers(arguments, api_url)
     with (
         UploadClient(api_url, headers, parallel=arguments.parallel, attempts=arguments.attempts) as client,
         Progress(*columns, console=Console(stderr=True)) as bar,
@@ -97,10 +110,11 @@ def _upload(arguments: argparse.Namespace, file: File, api_url: str) -> dict[str
 def main(argv: Sequence[str] | None = None) -> int:
     """Upload: 0 published, 1 refused or failed, 2 bad input, 130 interrupted."""
     arguments = _parser().parse_args(argv)
+    from loadtest.tokens import NoSecret, running_state
     from loadtest.upload_client.client import UploadFailed
 
     try:
-        api_url = arguments.api or _running_api()
+        api_url = arguments.api or running_state().get("api_url")
         if api_url is None:
             raise ValueError("nothing is up on this machine; say --api URL, or: flashcrowd reference up")
         if not api_url.startswith(("http://", "https://")):
@@ -111,6 +125,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     try:
         status = _upload(arguments, file, api_url)
+    except NoSecret as error:
+        print(f"flashcrowd upload: --user: {error}; or log in: --login NAME", file=sys.stderr)
+        return 2
     except UploadFailed as error:
         print(f"flashcrowd upload: {error}", file=sys.stderr)
         return 2 if error.refused else 1

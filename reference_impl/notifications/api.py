@@ -11,7 +11,7 @@ from starlette.websockets import WebSocket
 
 from reference_impl.notifications.inbox import RELEASE
 from reference_impl.notifications.streams import TooManyStreams
-from reference_impl.web import UNAVAILABLE, ApiError, Platform, caller, error_response, path_id, read_body
+from reference_impl.web import UNAVAILABLE, ApiError, Platform, admit, caller, error_response, path_id, read_body
 
 Topic = Literal["comments", "likes"]
 Token = Annotated[str, msgspec.Meta(min_length=1, max_length=1024, pattern=r"^[A-Za-z0-9_:.\-]+$")]
@@ -80,10 +80,10 @@ async def stream(websocket: WebSocket) -> None:
     ``{"ack": [id, …]}``. What is not acknowledged in time comes again, by push if there is a device for it.
     """
     try:
-        user_id = caller(websocket)
+        user_id = admit(websocket)
         await websocket.app.state.streams.serve(user_id, websocket)
     except ApiError as error:
-        await websocket.send_denial_response(error_response(error.status, str(error)))
+        await websocket.send_denial_response(error.response())
     except TooManyStreams as error:
         await websocket.send_denial_response(error_response(429, str(error)))
     except UNAVAILABLE:

@@ -32,6 +32,7 @@ from reference_impl.web import (
     json_response,
     path_id,
     read_body,
+    read_bytes,
 )
 
 begun_total = Counter("flashcrowd_uploads_begun", "Uploads begun")
@@ -153,7 +154,7 @@ async def view(request: Request, platform: Platform) -> Response:
     if row is None:
         raise ApiError(404, f"there is no media {media_id}")
     url = platform.store.view_url(object_key(media_id), row["media_type"], VIEW_EXPIRES_S)
-    return RedirectResponse(url, 302, {"cache-control": "no-store"})
+    return RedirectResponse(url, 302)
 
 
 async def notified(request: Request, platform: Platform) -> Response:
@@ -167,7 +168,7 @@ async def notified(request: Request, platform: Platform) -> Response:
     if not platform.settings.store_events_secret or not hmac.compare_digest(given.encode(), expected.encode()):
         forged_total.inc()
         raise ApiError(401, "the notification has not got the token that we share with the store")
-    body = await _limited_body(request)
+    body = await read_bytes(request, MAX_NOTIFICATION_BYTES)
     try:
         # Without a body somebody only tries whether we are here; MinIO does when it is configured.
         media_ids = created_media(body, platform.settings.s3_bucket) if body.strip() else []
@@ -177,12 +178,3 @@ async def notified(request: Request, platform: Platform) -> Response:
     for media_id in media_ids:
         notified_total.labels(await settler.settle(media_id)).inc()
     return Response(status_code=204)
-
-
-async def _limited_body(request: Request) -> bytes:
-    body = b""
-    async for part in request.stream():
-        body += part
-        if len(body) > MAX_NOTIFICATION_BYTES:
-            raise ApiError(413, f"a notification has {MAX_NOTIFICATION_BYTES} bytes at most")
-    return body

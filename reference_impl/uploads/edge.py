@@ -2,7 +2,8 @@
 
 Media never change once they can be viewed, so the cache keeps blocks of them by (media id, block number), the least recently
 used leave first. Concurrent misses of a block are one fetch. Where a file is, the edge asks its origin (the API, which
-answers with a redirect to the store) once in ``edge_ttl_s``; so a file that is taken down disappears by then.
+answers with a redirect to the store) once in ``edge_ttl_s``; so a file that is taken down disappears by then. Whoever looks
+needs a token, which the edge checks by itself, since it knows the secret.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
+from reference_impl.auth import Tokens
 from reference_impl.settings import Settings
 from reference_impl.topics import worker_ready
 from reference_impl.web import ApiError, error_response, path_id
@@ -69,8 +71,8 @@ class Edge:
         self._cached_bytes = 0
         self._under_way: dict[object, asyncio.Task] = {}
 
-    async def file(self, media_id: int) -> File:
-        """Where and what a media file is.
+    async def file(self, media_id: int, authorization: str) -> File:
+        """Where and what a media file is; ``authorization`` is the viewer's, for the origin.
 
         Raises:
             ApiError: the origin has none (404). OriginFailed.
@@ -79,10 +81,10 @@ class Edge:
         if known and known.fresh_until > time.monotonic():
             self._files.move_to_end(media_id)
             return known
-        return await self._once(media_id, lambda: self._find(media_id))
+        return await self._once(media_id, lambda: self._find(media_id, authorization))
 
-    async def _find(self, media_id: int) -> File:
-        url = await self._locate(media_id)
+    async def _find(self, media_id: int, authorization: str) -> File:
+        url = await self._locate(media_id, authorization)
         answer = await self._fetch(url, 0)
         size_bytes = int(answer.headers["content-range"].rpartition("/")[2])
         etag = answer.headers.get("etag", f'"{media_id}-{size_bytes}"')
@@ -97,9 +99,10 @@ class Edge:
         self._keep((media_id, 0), answer.content)
         return found
 
-    async def _locate(self, media_id: int) -> str:
+    async def _locate(self, media_id: int, authorization: str) -> str:
+        headers = {"authorization": authorization}
         try:
-            answer = await self._client.get(f"{self._origin}/v1/media/{media_id}")
+            answer = await self._client.get(f"{self._origin}/v1/media/{media_id}", headers=headers)
         except httpx.HTTPError as error:
             raise OriginFailed(repr(error)) from error
         if answer.status_code == 404:
@@ -120,7 +123,7 @@ class Edge:
             raise OriginFailed(f"the store answered {answer.status_code}")
         return answer
 
-    async def block(self, file: File, number: int) -> bytes:
+    async def block(self, file: File, number: int, authorization: str) -> bytes:
         """One block, from the cache or the store.
 
         Raises:
@@ -133,13 +136,13 @@ class Edge:
             blocks_total.labels("hit").inc()
             return kept
         blocks_total.labels("coalesced" if key in self._under_way else "miss").inc()
-        return await self._once(key, lambda: self._load(file, number))
+        return await self._once(key, lambda: self._load(file, number, authorization))
 
-    async def _load(self, file: File, number: int) -> bytes:
+    async def _load(self, file: File, number: int, authorization: str) -> bytes:
         try:
             answer = await self._fetch(file.url, number)
         except OriginFailed:  # the URL has expired, most likely
-            file.url = await self._locate(file.media_id)
+            file.url = await self._locate(file.media_id, authorization)
             answer = await self._fetch(file.url, number)
         self._keep((file.media_id, number), answer.content)
         return answer.content
@@ -190,13 +193,14 @@ def asked_range(text: str | None, size_bytes: int) -> tuple[int, int] | None:
 async def view(request: Request) -> Response:
     """A media file, or the range of it that is asked for."""
     edge: Edge = request.app.state.edge
+    authorization = request.headers.get("authorization", "")
     try:
-        file = await edge.file(path_id(request, "media"))
+        request.app.state.tokens.user_of(authorization)
+        file = await edge.file(path_id(request, "media"), authorization)
         headers = {
             "etag": file.etag,
             "accept-ranges": "bytes",
             "cache-control": "public, max-age=31536000, immutable",
-            "x-content-type-options": "nosniff",
             "content-type": file.media_type,
         }
         known = {tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")}
@@ -206,7 +210,7 @@ async def view(request: Request) -> Response:
         text = request.headers.get("range") if if_range in (None, file.etag) else None
         span = asked_range(text, file.size_bytes)
     except ApiError as error:
-        response = error_response(error.status, str(error))
+        response = error.response()
         if error.status == 416:
             response.headers["content-range"] = f"bytes */{file.size_bytes}"
         return response
@@ -220,12 +224,12 @@ async def view(request: Request) -> Response:
     status = 206 if span else 200
     if request.method == "HEAD":
         return Response(status_code=status, headers=headers)
-    return StreamingResponse(_content(edge, file, begin, end), status, headers)
+    return StreamingResponse(_content(edge, file, begin, end, authorization), status, headers)
 
 
-async def _content(edge: Edge, file: File, begin: int, end: int) -> AsyncIterator[bytes]:
+async def _content(edge: Edge, file: File, begin: int, end: int, authorization: str) -> AsyncIterator[bytes]:
     for number in range(begin // BLOCK_BYTES, end // BLOCK_BYTES + 1):
-        block = await edge.block(file, number)
+        block = await edge.block(file, number, authorization)
         offset = number * BLOCK_BYTES
         part = block[max(0, begin - offset) : end + 1 - offset]
         bytes_total.inc(len(part))
@@ -244,6 +248,7 @@ def create_edge(settings: Settings) -> Starlette:
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         async with httpx.AsyncClient(timeout=TIMEOUT_S, trust_env=False) as client:
             app.state.edge = Edge(settings, client)
+            app.state.tokens = Tokens(settings.token_secret, settings.token_lifetime_s)
             worker_ready.set(1)
             yield
 

@@ -16,6 +16,7 @@ from stand_in import install
 
 from loadtest import plugin
 from loadtest.platform_user import PlatformUser
+from loadtest.tokens import MODEL_SECRET, sign
 
 
 class Lean(PlatformUser):
@@ -29,7 +30,7 @@ class Lean(PlatformUser):
 
 TASK = os.environ.get("FC_TASK", "mixed")
 Base = {"requests": HttpUser, "fast": FastHttpUser, "lean": Lean}[os.environ.get("FC_CLIENT", "lean")]
-HEADERS = {"X-User-Id": "7"}
+HEADERS = {"Authorization": f"Bearer {sign(7, MODEL_SECRET)}"}
 THINK_S = float(os.environ.get("FC_THINK_S", "-1"))
 
 install()

@@ -3,8 +3,15 @@ import pytest
 
 from loadtest import gateway, graph
 from loadtest.gateway import Refusal, find_route, parse
+from loadtest.tokens import MODEL_SECRET, sign
 
-HEADERS = {"X-User-Id": "7"}
+
+def bearer(user):
+    return {"Authorization": f"Bearer {sign(user, MODEL_SECRET)}"}
+
+
+HEADERS = bearer(7)
+FOREIGN = {"Authorization": f"Bearer {sign(7, 'the secret of somebody else, not the model')}"}
 CONTRACT = {
     ("feed.publish", "POST", "/v1/posts", 201),
     ("feed.open", "GET", "/v1/feed", 200),
@@ -41,7 +48,7 @@ def test_arguments_of_a_request():
     _, user, arguments = parse("GET", "/v1/feed?cursor=a%2Fb&limit=5", None, HEADERS)
     assert (user, arguments) == (7, {"cursor": "a/b", "limit": 5})
     body = msgspec.json.encode({"text": "hé"})
-    route, user, arguments = parse("POST", "/v1/posts/3/comments", body, {"x-user-id": b"8", "IDEMPOTENCY-KEY": "k"})
+    route, user, arguments = parse("POST", "/v1/posts/3/comments", body, {"authorization": bearer(8)["Authorization"].encode(), "IDEMPOTENCY-KEY": "k"})
     assert (user, arguments) == (8, {"post": 3, "text": "hé", "key": "k"})
     assert route.status_ok == 202
     assert parse("GET", "/v1/feed", None, HEADERS)[2] == {"cursor": None, "limit": 20}
@@ -64,8 +71,10 @@ def test_arguments_of_a_request():
         ("GET", "/v1/feed?limit=0", None, HEADERS, 422),
         ("GET", "/v1/feed?limit=101", None, HEADERS, 422),
         ("GET", "/v1/feed?limit=x", None, HEADERS, 422),
-        ("GET", "/v1/feed", None, {}, 400),
-        ("GET", "/v1/feed", None, {"X-User-Id": "me"}, 400),
+        ("GET", "/v1/feed", None, {}, 401),
+        ("GET", "/v1/feed", None, {"Authorization": "Basic 7"}, 401),
+        ("GET", "/v1/feed", None, {"Authorization": "Bearer 7"}, 401),
+        ("GET", "/v1/feed", None, FOREIGN, 401),
         ("POST", "/v1/posts/1/comments", {"text": "t"}, HEADERS, 400),
         ("POST", "/v1/posts", b"{", HEADERS, 400),
         ("POST", "/v1/posts", b"[]", HEADERS, 422),

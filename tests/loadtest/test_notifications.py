@@ -85,8 +85,8 @@ def _serve(listener, said):
 def _answer(protocol, event, said):
     match event:
         case Request():
-            if (b"x-user-id", b"7") not in event.extra_headers:
-                return protocol.send(RejectConnection(status_code=400))
+            if (b"authorization", b"Bearer 7") not in event.extra_headers:
+                return protocol.send(RejectConnection(status_code=401))
             texts = [json.dumps(message) for message in ({"type": "ready"}, *MESSAGES)]
             accepted = protocol.send(AcceptConnection())
             return accepted + b"".join(protocol.send(TextMessage(text)) for text in texts)
@@ -106,7 +106,7 @@ import gevent
 from loadtest.streams import StreamRefused, WebSocketStream
 heard = []
 try:
-    stream = WebSocketStream(sys.argv[1], {"X-User-Id": sys.argv[2]}, lambda message: heard.append(message["id"]))
+    stream = WebSocketStream(sys.argv[1], {"Authorization": f"Bearer {sys.argv[2]}"}, lambda message: heard.append(message["id"]))
 except StreamRefused as refusal:
     print(refusal.status)
 else:
@@ -141,5 +141,5 @@ def test_a_stream_acknowledges_what_comes_and_hangs_up(server):
 
 def test_a_refused_stream_says_why(server):
     url, _ = server
-    assert client(url, "8") == "400"
+    assert client(url, "8") == "401"
     assert client("ws://127.0.0.1:9/v1/notifications", "7") == "0"  # nobody listens there

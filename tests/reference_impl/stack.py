@@ -14,6 +14,8 @@ import httpx
 import numpy as np
 import psutil
 
+from reference_impl.auth import Tokens
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 USERS = 60
 CELEBRITY = 0
@@ -60,6 +62,15 @@ class Stack:
     def state(self):
         return json.loads((self.state_dir / "state.json").read_text())
 
+    def bearer(self, user):
+        """The header of a user who is logged in."""
+        tokens = Tokens(self.state["settings"]["token_secret"], lifetime_s=3600)
+        return {"Authorization": f"Bearer {tokens.issue(user)}"}
+
+    def view(self, url, method="GET", headers=None):
+        """What user 1 gets to see of a media file."""
+        return httpx.request(method, url, headers=self.bearer(1) | (headers or {}), timeout=60)
+
     def process(self, name):
         pid = next(child["pid"] for child in self.state["processes"] if child["name"] == name)
         return psutil.Process(pid)
@@ -80,7 +91,7 @@ class Stack:
 
     def request(self, method, path, user=None, headers=None, **options):
         """Send a request as ``user``; return the answer."""
-        headers = (headers or {}) | ({} if user is None else {"X-User-Id": str(user)})
+        headers = ({} if user is None else self.bearer(user)) | (headers or {})
         return self.client.request(method, self.state["api_url"] + path, headers=headers, **options)
 
     def ask(self, method, path, user, code, **options):
@@ -96,7 +107,7 @@ class Stack:
         return [post["id"] for post in self.ask("GET", f"/v1/feed?limit={limit}", user, 200)["posts"]]
 
     def likes(self, post):
-        return self.ask("GET", f"/v1/posts/{post}", None, 200)["likes"]
+        return self.ask("GET", f"/v1/posts/{post}", 1, 200)["likes"]
 
     def milestones(self, name):
         """(started_at, reached_at, weight) of every sample so far."""

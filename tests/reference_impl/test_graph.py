@@ -166,15 +166,6 @@ def test_synthetic_graph_has_celebrities_and_a_seed():
     assert not np.any(first.followee == first.follower)
 
 
-def test_passwords_are_salted_scrypt():
-    first, second = graph.hash_password("secret"), graph.hash_password("secret")
-    assert first != second
-    assert first.startswith("scrypt$16384$8$1$")
-    salt = bytes.fromhex(first.split("$")[4])
-    assert graph.hash_password("secret", salt) == first
-    assert graph.hash_password("Secret", salt) != first
-
-
 def test_settings_come_from_the_environment():
     changed = Settings.from_environment({"FLASHCROWD_FEED_STRATEGY": "push", "FLASHCROWD_POLL_MAX": "7", "HOME": "/"})
     assert (changed.feed_strategy, changed.poll_max) == ("push", 7)

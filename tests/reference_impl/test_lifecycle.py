@@ -100,7 +100,7 @@ def test_down_answers_requests_under_way_and_leaves_no_process(own_stack):
             async with connection.transaction():
                 await connection.execute("SELECT FROM users WHERE id = 3 FOR UPDATE")
                 await connection.execute("DELETE FROM followers")
-                headers = {"X-User-Id": "1"}
+                headers = own_stack.bearer(1)
                 answer = threads.submit(httpx.put, f"{url}/v1/users/3/follow", headers=headers, timeout=20)
                 while not await connection.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
                     await asyncio.sleep(0.02)

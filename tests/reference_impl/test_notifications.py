@@ -78,7 +78,7 @@ class Device:
     def __init__(self, stack, user, api="api", acknowledges=True):
         url = next(c["metrics_url"] for c in stack.state["processes"] if c["name"] == api)
         url = url.replace("http", "ws").replace("/metrics", "/v1/notifications")
-        headers = {} if user is None else {"X-User-Id": str(user)}
+        headers = {} if user is None else stack.bearer(user)
         self.socket = websocket.create_connection(url, header=headers, timeout=15)
         self.connection = self.socket.sock
         self.acknowledges = acknowledges
@@ -343,7 +343,7 @@ def test_devices_belong_to_their_users(stack):
     subscribe(stack, 55, 54, 403, token="somebody-elses")
     assert stack.sql("SELECT user_id, token FROM devices WHERE id = 55") == [(55, "seeded-55")]
     assert "no user" in subscribe(stack, 900, 987_654, 404)["error"]
-    assert "error" in stack.ask("PUT", "/v1/devices/7", None, 400, json={"token": "a", "platform": "fcm"})
+    assert "error" in stack.ask("PUT", "/v1/devices/7", None, 401, json={"token": "a", "platform": "fcm"})
     assert "error" in stack.ask("PUT", "/v1/devices/x7", 7, 404, json={"token": "a", "platform": "fcm"})
     subscribe(stack, 55, 54, token="seeded-55")  # the same phone, and somebody else has logged in
     assert stack.sql("SELECT user_id FROM devices WHERE id = 55") == [(54,)]
@@ -351,12 +351,12 @@ def test_devices_belong_to_their_users(stack):
     assert stack.sql("SELECT id FROM devices WHERE token = 'seeded-56'") == [(56_000,)]
 
 
-@pytest.mark.parametrize("user", [None, "x", "-1", str(2**63)])
+@pytest.mark.parametrize("user", [None, "x", -1, 2**63])
 def test_streams_without_a_user_are_refused_in_http(stack, user):
     with pytest.raises(websocket.WebSocketBadStatusException) as refusal:
         Device(stack, user)
-    assert refusal.value.status_code == 400
-    assert "X-User-Id" in json.loads(refusal.value.resp_body)["error"]
+    assert refusal.value.status_code == 401
+    assert "token" in json.loads(refusal.value.resp_body)["error"]
 
 
 @pytest.mark.parametrize(

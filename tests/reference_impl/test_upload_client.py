@@ -46,11 +46,11 @@ def film(tmp_path):
 
 
 def client_of(stack, transport=None, **options):
-    return UploadClient(stack.state["api_url"], {"X-User-Id": "20"}, transport=transport, **options)
+    return UploadClient(stack.state["api_url"], stack.bearer(20), transport=transport, **options)
 
 
-def shown(status):
-    return httpx.get(status["view_url"], timeout=60).content
+def shown(stack, status):
+    return httpx.get(status["view_url"], headers=stack.bearer(1), timeout=60).content
 
 
 def test_only_what_failed_is_sent_again(stack, film):
@@ -72,7 +72,7 @@ def test_only_what_failed_is_sent_again(stack, film):
     assert transport.sent == {1: 1, 2: 2, 3: 2, 4: 3}
     assert sum(progress) == FOUR_PARTS  # what had to be sent again was taken back
     assert min(progress) < 0
-    assert shown(status) == film.path.read_bytes()
+    assert shown(stack, status) == film.path.read_bytes()
 
 
 def test_a_part_that_always_fails_ends_the_upload_and_the_next_call_resumes(stack, film):
@@ -112,15 +112,17 @@ def test_expired_urls_are_renewed(stack, film):
 SLOW_CLIENT = """
 import sys, time
 from pathlib import Path
+from loadtest.tokens import bearer
 from loadtest.upload_client.client import File, UploadClient, file_key
 path, api_url = Path(sys.argv[1]), sys.argv[2]
-with UploadClient(api_url, {"X-User-Id": "20"}, parallel=1) as client:
+with UploadClient(api_url, bearer(20), parallel=1) as client:
     client.upload(File(path, "video/mp4", "a film"), file_key(path, "20/"), lambda count: time.sleep(0.02))
 """
 
 
 def test_a_killed_client_resumes_where_it_was(stack, film):
-    process = subprocess.Popen([sys.executable, "-c", SLOW_CLIENT, str(film.path), stack.state["api_url"]], cwd=ROOT)
+    command = [sys.executable, "-c", SLOW_CLIENT, str(film.path), stack.state["api_url"]]
+    process = subprocess.Popen(command, cwd=ROOT, env=os.environ | {"FLASHCROWD_STATE_DIR": str(stack.state_dir)})
     try:
         with client_of(stack) as client:
 
@@ -142,7 +144,7 @@ def test_a_killed_client_resumes_where_it_was(stack, film):
     assert status["status"] == "success"
     assert {number for number, *_ in before}.isdisjoint(transport.sent)
     assert progress[0] >= 8 * MIB
-    assert shown(status) == film.path.read_bytes()
+    assert shown(stack, status) == film.path.read_bytes()
 
 
 # ---- the command

@@ -73,7 +73,7 @@ def test_a_lost_notification_is_repaired(own):
     followers = [row[0] for row in own.sql("SELECT follower_id FROM followers WHERE followee_id = 1")]
     eventually(lambda: all(begun["post_id"] in own.feed(user) for user in followers))
     assert [weight for *_, weight in own.milestones("uploads.ready")] == [1]
-    assert httpx.get(begun["view_url"]).content == data
+    assert own.view(begun["view_url"]).content == data
 
 
 def test_a_bad_object_whose_notification_was_lost_is_refused(own):
@@ -166,14 +166,14 @@ def test_without_its_store_the_platform_goes_on(own, external_store):
     begun = begin(own, 7, len(data))
     complete(send_parts(begun, data))
     eventually(lambda: status(own, 7, begun["id"])["status"] == "success")
-    assert httpx.get(begun["view_url"]).content == data
+    assert own.view(begun["view_url"]).content == data
     processes.stop([external_store[0]], 0.1, embedded.STOP_SIGNALS)
     own.sql("DELETE FROM post_media WHERE idempotency_key = 'now'")
     answer = begin_answer(own)
     assert (answer.status_code, list(answer.json())) == (503, ["error"])
     own.ask("GET", "/v1/feed", 7, 200)
     own.publish(7)
-    assert httpx.get(begun["view_url"]).content == data  # the edge has it
+    assert own.view(begun["view_url"]).content == data  # the edge has it
     health = httpx.get(own.state["api_url"] + "/healthz", timeout=10)
     assert (health.status_code, health.json()["status"]) == (200, "degraded")
     assert health.json()["dependencies"]["store"] != "ok"

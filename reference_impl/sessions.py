@@ -1,0 +1,89 @@
+"""``POST /v1/sessions``: a name and a password for a token. No operation of the five rooms: the load test's users are logged in.
+
+Guesses are dear three times over: each costs a memory-hard hash, a name has few tries (``session_tries_per_s``), and only so many
+hashes run or wait at once, so that logging in never takes the API's memory or cores from those who are in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from concurrent.futures import ThreadPoolExecutor
+
+import msgspec
+from prometheus_client import Counter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from reference_impl.auth import BEARER, hash_password, is_password
+from reference_impl.web import ApiError, Platform, clean_text, json_response, read_body
+
+sessions_total = Counter("flashcrowd_sessions", "Sessions asked for", ["outcome"])
+
+HASHES_AT_ONCE = 2
+WAITING_MOST = 20
+MAX_NAME, MAX_PASSWORD = 200, 200
+
+FIND = "SELECT id, password_hash FROM users WHERE name = $1"
+
+
+class NewSession(msgspec.Struct):
+    """Body of ``sessions.open``."""
+
+    name: str
+    password: str
+
+
+class Session(msgspec.Struct):
+    """Who one is from now on, and for how long."""
+
+    token: str
+    user_id: int
+    expires_in_s: float
+    token_type: str = "Bearer"
+
+
+new_session = msgspec.json.Decoder(NewSession)
+
+
+class Doorkeeper:
+    """Checks passwords in threads of its own; scrypt leaves the interpreter's lock to others meanwhile."""
+
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(HASHES_AT_ONCE, thread_name_prefix="passwords")
+        self._waiting = 0
+
+    async def is_password(self, password: str, kept: str | None) -> bool:
+        """Whether it is; an unknown name (None) takes as long as a wrong password.
+
+        Raises:
+            ApiError: 429, too many others are being checked.
+        """
+        if self._waiting >= WAITING_MOST:
+            raise ApiError(429, "too many people are logging in; try again", {"retry-after": "2"})
+        self._waiting += 1
+        try:
+            loop = asyncio.get_running_loop()
+            found = await loop.run_in_executor(self._threads, is_password, password, kept or _nobodys_password())
+        finally:
+            self._waiting -= 1
+        return found and kept is not None
+
+
+@functools.cache
+def _nobodys_password() -> str:
+    return hash_password("")
+
+
+async def open_session(request: Request, platform: Platform) -> Response:
+    """A token for whoever knows the password. A wrong name and a wrong password are the same answer."""
+    body = await read_body(request, new_session)
+    name, password = clean_text(body.name, "name", most=MAX_NAME), clean_text(body.password, "password", most=MAX_PASSWORD)
+    await platform.limiter.try_session(name)
+    row = await platform.pool.fetchrow(FIND, name)
+    if not await platform.doorkeeper.is_password(password, row and row["password_hash"]):
+        sessions_total.labels("refused").inc()
+        raise ApiError(401, "the name or the password is wrong", BEARER)
+    sessions_total.labels("opened").inc()
+    user_id = row["id"]
+    return json_response(Session(platform.tokens.issue(user_id), user_id, platform.tokens.lifetime_s), 201)
