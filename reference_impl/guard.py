@@ -11,7 +11,7 @@ import time
 from typing import Any
 
 from prometheus_client import Counter
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from reference_impl.settings import Settings
 from reference_impl.web import error_response
@@ -124,12 +124,19 @@ class GuardedProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         cut_off_total.labels(why).inc()
-        unanswered = self.cycle is None or self.cycle.response_complete or not self.cycle.response_started
-        if unanswered and not (self._in_headers and self.cycle is not None and not self.cycle.response_complete):
+        if self._may_answer():
             answer = error_response(status, _MESSAGES[status], {"connection": "close"})
             lines = [name + b": " + value for name, value in (*self.server_state.default_headers, *answer.raw_headers)]
             self.transport.write(STATUS_LINE[status] + b"\r\n".join(lines) + b"\r\n\r\n" + bytes(answer.body))
         self.transport.close()
+
+
+    def _may_answer(self) -> bool:
+        """Whether an answer is what the client expects next: no handler has begun one, and none works on the request before."""
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is None or cycle.response_complete:
+            return True
+        return not cycle.response_started and not self._in_headers
 
 
 _MESSAGES = {

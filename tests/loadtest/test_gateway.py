@@ -48,7 +48,8 @@ def test_arguments_of_a_request():
     _, user, arguments = parse("GET", "/v1/feed?cursor=a%2Fb&limit=5", None, HEADERS)
     assert (user, arguments) == (7, {"cursor": "a/b", "limit": 5})
     body = msgspec.json.encode({"text": "hé"})
-    route, user, arguments = parse("POST", "/v1/posts/3/comments", body, {"authorization": bearer(8)["Authorization"].encode(), "IDEMPOTENCY-KEY": "k"})
+    headers = {"authorization": bearer(8)["Authorization"].encode(), "IDEMPOTENCY-KEY": "k"}
+    route, user, arguments = parse("POST", "/v1/posts/3/comments", body, headers)
     assert (user, arguments) == (8, {"post": 3, "text": "hé", "key": "k"})
     assert route.status_ok == 202
     assert parse("GET", "/v1/feed", None, HEADERS)[2] == {"cursor": None, "limit": 20}

@@ -58,8 +58,8 @@ def test_comment_with_the_same_key_is_the_same_comment(stack):
     assert comment(stack, post, 5, "again", "key") == first
     others = [comment(stack, post, 6, "another user", "key"), comment(stack, post, 5, "another key", "key2")]
     assert len({first, *others}) == 3
-    eventually(lambda: len(stack.ask("GET", f"/v1/posts/{post}", None, 200)["comments"]) == 3)
-    shown = stack.ask("GET", f"/v1/posts/{post}", None, 200)["comments"]
+    eventually(lambda: len(stack.ask("GET", f"/v1/posts/{post}", 1, 200)["comments"]) == 3)
+    shown = stack.ask("GET", f"/v1/posts/{post}", 1, 200)["comments"]
     assert {c["id"]: (c["author_id"], c["text"]) for c in shown} == {
         first: (5, "once"),
         others[0]: (6, "another user"),
@@ -72,7 +72,7 @@ def test_read_shows_the_newest_twenty_comments(stack):
     for number in range(25):
         comment(stack, post, 7, f"number {number}", f"key{number}")
     eventually(lambda: stack.sql("SELECT count(*) FROM comments WHERE post_id = $1", post) == [(25,)])
-    shown = stack.ask("GET", f"/v1/posts/{post}", None, 200)["comments"]
+    shown = stack.ask("GET", f"/v1/posts/{post}", 1, 200)["comments"]
     assert [c["text"] for c in shown] == [f"number {number}" for number in range(24, 4, -1)]
 
 

@@ -186,7 +186,8 @@ def test_ctrl_c_ends_it_and_says_that_it_can_be_resumed(stack, tmp_path):
         file.truncate(600 * MIB)
     code = "import sys; from loadtest.upload_client.command import main; sys.exit(main(sys.argv[1:]))"
     command = [sys.executable, "-c", code, str(path), "--user", "22", "--api", stack.state["api_url"], "--parallel", "1"]
-    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    environment = os.environ | {"FLASHCROWD_STATE_DIR": str(stack.state_dir)}
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
     try:
         begun = eventually(lambda: stack.sql("SELECT id FROM post_media WHERE owner_id = 22"))
         time.sleep(0.3)
@@ -204,7 +205,7 @@ def test_ctrl_c_ends_it_and_says_that_it_can_be_resumed(stack, tmp_path):
     ("arguments", "message"),
     [
         (["nothing.jpg", "--user", "1"], "no such file"),
-        (["FILE", "--user", "x"], "invalid int value"),
+        (["FILE", "--user", "x"], "is no user's number"),
         (["FILE"], "--user"),
         (["FILE", "--user", "1", "--parallel", "0"], "from 1 to 64"),
         (["FILE", "--user", "1", "--api", "localhost"], "has to begin with http"),

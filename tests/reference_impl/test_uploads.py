@@ -72,7 +72,7 @@ def test_an_upload_is_published_when_the_store_has_told_of_it(stack):
     stack.ask("GET", f"/v1/media/{begun['id']}", 1, 404)
     complete(transfer)
     assert ended(stack, 4, begun["id"])["status"] == "success"
-    post = stack.ask("GET", f"/v1/posts/{begun['post_id']}", None, 200)
+    post = stack.ask("GET", f"/v1/posts/{begun['post_id']}", 1, 200)
     assert (post["author_id"], post["title"]) == (4, "my film")
     followers = [row[0] for row in stack.sql("SELECT follower_id FROM followers WHERE followee_id = 4")]
     eventually(lambda: all(begun["post_id"] in stack.feed(user) for user in followers))

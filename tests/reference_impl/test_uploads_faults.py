@@ -69,7 +69,7 @@ def test_a_lost_notification_is_repaired(own):
     complete(send_parts(begun, data))
     eventually(lambda: status(own, 1, begun["id"])["status"] == "success")
     assert counter(own, "uploads_repaired") == repaired + 1
-    assert own.ask("GET", f"/v1/posts/{begun['post_id']}", None, 200)["author_id"] == 1
+    assert own.ask("GET", f"/v1/posts/{begun['post_id']}", 1, 200)["author_id"] == 1
     followers = [row[0] for row in own.sql("SELECT follower_id FROM followers WHERE followee_id = 1")]
     eventually(lambda: all(begun["post_id"] in own.feed(user) for user in followers))
     assert [weight for *_, weight in own.milestones("uploads.ready")] == [1]
