@@ -15,6 +15,7 @@ import functools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
+import msgspec
 import uvicorn
 from confluent_kafka import KafkaException
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -23,26 +24,23 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route, WebSocketRoute
-from starlette.websockets import WebSocket
+from starlette.routing import BaseRoute, Match, Route, WebSocketRoute
 
-from reference_impl import graph, sessions
+from reference_impl import sessions
 from reference_impl.auth import Tokens
 from reference_impl.database import open_pool
-from reference_impl.feed import api as feed
 from reference_impl.guard import serving
-from reference_impl.interactions import api as interactions
 from reference_impl.milestones import MilestoneFile
-from reference_impl.notifications import api as notifications
 from reference_impl.notifications.streams import Streams
+from reference_impl.openapi import document
+from reference_impl.operations import DOORS, OPERATIONS, Operation
 from reference_impl.rate_limits import RateLimiter
 from reference_impl.search import api as search
 from reference_impl.search.index import IndexRefused, IndexUnavailable
 from reference_impl.settings import Settings
 from reference_impl.topics import LogProducer
-from reference_impl.uploads import api as uploads
 from reference_impl.uploads.store import ObjectStore
-from reference_impl.web import UNAVAILABLE, Handler, Platform, error_response, json_response, operation
+from reference_impl.web import UNAVAILABLE, Platform, error_response, json_response, operation
 
 HEALTH_TIMEOUT_S = 2.0
 REQUIRED = ("database", "kafka")
@@ -50,37 +48,6 @@ REQUIRED = ("database", "kafka")
 MAX_MESSAGE_BYTES = 16 * 1024
 """Of a WebSocket: what devices say is short."""
 SHUTDOWN_S = 3
-
-OPERATIONS: tuple[tuple[str, str, str, Handler | Callable[[WebSocket], Awaitable[None]]], ...] = (
-    ("feed.publish", "POST", "/v1/posts", feed.publish),
-    ("feed.open", "GET", "/v1/feed", feed.open_feed),
-    ("graph.follow", "PUT", "/v1/users/{id}/follow", graph.follow),
-    ("graph.unfollow", "DELETE", "/v1/users/{id}/follow", graph.unfollow),
-    ("interactions.like", "PUT", "/v1/posts/{id}/like", interactions.like),
-    ("interactions.unlike", "DELETE", "/v1/posts/{id}/like", interactions.unlike),
-    ("interactions.comment", "POST", "/v1/posts/{id}/comments", interactions.comment),
-    ("interactions.read", "GET", "/v1/posts/{id}", interactions.read),
-    ("uploads.begin", "POST", "/v1/uploads", uploads.begin),
-    ("uploads.status", "GET", "/v1/uploads/{id}", uploads.status),
-    ("uploads.view", "GET", "/v1/media/{id}", uploads.view),
-    ("notifications.subscribe", "PUT", "/v1/devices/{id}", notifications.subscribe),
-    ("notifications.stream", "WS", "/v1/notifications", notifications.stream),
-    ("search.query", "GET", "/v1/search", search.query),
-)
-"""Operation, method (WS: a WebSocket), path, handler. The operation's name is the route's, and the model's, and the load test's."""
-
-DOORS: tuple[tuple[str, str, Handler], ...] = (
-    ("sessions.open", "/v1/sessions", sessions.open_session),
-    ("uploads.notified", "/v1/store-events", uploads.notified),
-)
-"""Open without a token, by POST: for those who have a password, and for the store, which has a secret. No operations: the load
-test's users are logged in, and the store is a part of the platform."""
-
-STORE_OPERATIONS: tuple[tuple[str, str, str], ...] = (
-    ("uploads.part", "PUT", "/media/uploads/{id}"),
-    ("uploads.complete", "POST", "/media/uploads/{id}"),
-)
-"""What clients ask of the object store, by presigned URLs; the path begins with the bucket's name."""
 
 
 async def healthz(request: Request) -> Response:
@@ -127,21 +94,41 @@ async def metrics(_request: Request) -> Response:
     return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
 
-async def _http_error(_request: Request, error: Exception) -> Response:
+async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # it is registered for nothing else
-    response = error_response(error.status_code, error.detail)
-    response.headers.update(error.headers or {})
+    response = error_response(error.status_code, error.detail, error.headers)
+    if error.status_code == 405:  # Starlette names the methods of one route; a path may have several
+        response.headers["allow"] = ", ".join(sorted(_methods_at(request)))
     return response
+
+
+def _methods_at(request: Request) -> set[str]:
+    found: set[str] = set()
+    for route in request.app.routes:
+        if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE:
+            found |= route.methods or set()
+    return found
 
 
 async def _internal_error(_request: Request, _error: Exception) -> Response:
     return error_response(500, "an error inside the API; its log has the details")
 
 
-def _route(name: str, method: str, path: str, handler: Any) -> BaseRoute:
-    if method == "WS":
-        return WebSocketRoute(path, handler, name=name)
-    return Route(path, operation(name, handler), methods=[method], name=name)
+def _route(row: Operation) -> BaseRoute:
+    handler: Any = row.handler
+    if row.method == "WS":
+        return WebSocketRoute(row.path, handler, name=row.name)
+    endpoint = operation(row.name, handler, is_open=row.is_open)
+    return Route(row.path, endpoint, methods=[row.method], name=row.name)
+
+
+def _openapi() -> Callable[[Request], Awaitable[Response]]:
+    content = msgspec.json.encode(document())
+
+    async def openapi(_request: Request) -> Response:
+        return Response(content, media_type="application/json")
+
+    return openapi
 
 
 def create_app(settings: Settings) -> Starlette:
@@ -171,13 +158,14 @@ def create_app(settings: Settings) -> Starlette:
             await producer.close()
             await pool.close()
 
-    routes = [_route(*row) for row in OPERATIONS]
-    doors = [
-        Route(path, operation(name, handler, is_open=True), methods=["POST"], name=name)
-        for name, path, handler in DOORS
+    routes = [
+        *(_route(row) for row in (*OPERATIONS, *DOORS)),
+        Route("/openapi.json", _openapi()),
+        Route("/healthz", healthz),
+        Route("/metrics", metrics),
     ]
     return Starlette(
-        routes=[*routes, *doors, Route("/healthz", healthz), Route("/metrics", metrics)],
+        routes=routes,
         lifespan=lifespan,
         exception_handlers={HTTPException: _http_error, Exception: _internal_error},
     )

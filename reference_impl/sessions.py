@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 from concurrent.futures import ThreadPoolExecutor
+from typing import Annotated
 
 import msgspec
 from prometheus_client import Counter
@@ -16,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from reference_impl.auth import BEARER, hash_password, is_password
-from reference_impl.web import ApiError, Platform, clean_text, json_response, read_body
+from reference_impl.web import TEXT_SCHEMA, ApiError, Platform, clean_text, json_response, read_body
 
 sessions_total = Counter("flashcrowd_sessions", "Sessions asked for", ["outcome"])
 
@@ -30,8 +31,8 @@ FIND = "SELECT id, password_hash FROM users WHERE name = $1"
 class NewSession(msgspec.Struct):
     """Body of ``sessions.open``."""
 
-    name: str
-    password: str
+    name: Annotated[str, msgspec.Meta(extra_json_schema=TEXT_SCHEMA | {"maxLength": MAX_NAME})]
+    password: Annotated[str, msgspec.Meta(extra_json_schema=TEXT_SCHEMA | {"maxLength": MAX_PASSWORD})]
 
 
 class Session(msgspec.Struct):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import asyncpg
 import msgspec
@@ -28,6 +29,14 @@ if TYPE_CHECKING:
 BIGINT_MAX = 2**63 - 1
 MAX_TEXT = 10_000
 """Longest title, content or comment, in characters."""
+TEXT_SCHEMA = {"minLength": 1, "maxLength": MAX_TEXT, "pattern": "^[^\\u0000]*$"}
+Text = Annotated[str, msgspec.Meta(extra_json_schema=TEXT_SCHEMA)]
+"""For :func:`clean_text`, whose refusals read better than a decoder's."""
+TextOrNone = Annotated[str, msgspec.Meta(extra_json_schema=TEXT_SCHEMA | {"minLength": 0})]
+"""The same, for a text that may be empty."""
+MAX_KEY = 200
+KEY_PATTERN = "^[!-~]([ -~]*[!-~])?$"
+_is_key = re.compile(KEY_PATTERN).fullmatch
 MAX_BODY_BYTES = 256 * 1024
 CALLER = "flashcrowd.caller"
 
@@ -79,14 +88,21 @@ class ApiError(Exception):
         return error_response(self.status, str(self), self.headers)
 
 
+class Refusal(msgspec.Struct):
+    """Body of every answer from 400 on."""
+
+    error: str
+    """What is wrong, in one line."""
+
+
 def json_response(body: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """``body`` as JSON."""
     return Response(msgspec.json.encode(body), status, headers, media_type="application/json")
 
 
 def error_response(status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
-    """``{"error": message}``."""
-    return json_response({"error": message}, status, headers)
+    """A :class:`Refusal`."""
+    return json_response(Refusal(message), status, headers)
 
 
 def admit(connection: HTTPConnection) -> int:
@@ -145,6 +161,22 @@ def path_id(request: Request, what: str) -> int:
     text = request.path_params["id"]
     if not (text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= BIGINT_MAX):
         raise ApiError(404, f"the {what} id has to be a whole number from 0 to 2^63-1")
+    return int(text)
+
+
+def idempotency_key(request: Request) -> str:
+    """The header of that name; 400 without a good one."""
+    key = request.headers.get("idempotency-key", "")
+    if not (len(key) <= MAX_KEY and _is_key(key)):
+        raise ApiError(400, f"the header Idempotency-Key is missing, longer than {MAX_KEY} characters, or not plain text")
+    return key
+
+
+def limit_of(request: Request, default: int, most: int) -> int:
+    """The query's ``limit``; 422 if it is none."""
+    text = request.query_params.get("limit", str(default))
+    if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= most):
+        raise ApiError(422, f"limit has to be a whole number from 1 to {most}")
     return int(text)
 
 

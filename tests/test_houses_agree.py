@@ -16,7 +16,7 @@ from model import uploads
 from model.platform import OPERATIONS, build_network
 from model.population import initial_posts
 from model.population import read_edge_list as read_for_model
-from reference_impl import app, milestones, seeding, topics
+from reference_impl import milestones, operations, seeding, topics
 from reference_impl.graph import read_edge_list as read_for_reference
 from reference_impl.uploads import rules
 from scenarios.loader import load_scenario
@@ -45,7 +45,7 @@ def test_operations_have_one_vocabulary():
     assert len(set(OPERATIONS)) == len(OPERATIONS)
     assert all(ROOM_VERB.fullmatch(operation) for operation in OPERATIONS)
     assert {operation.name for operation in build_network(load_scenario("baseline")).operations} == set(OPERATIONS)
-    assert {operation for operation, *_ in (*app.OPERATIONS, *app.STORE_OPERATIONS)} == set(OPERATIONS)
+    assert {row.name for row in operations.OPERATIONS} | {name for name, *_ in operations.STORE_OPERATIONS} == set(OPERATIONS)
     assert {route.operation for route in ROUTES} == set(OPERATIONS)
     assert {operation for operation, _ in calls_of_ask()} == set(OPERATIONS)
 
@@ -64,7 +64,7 @@ def test_milestones_topics_and_workers_have_one_vocabulary():
 
 
 def test_routes_are_the_same_at_the_model_and_at_the_reference():
-    reference = {(operation, method, path) for operation, method, path, _ in app.OPERATIONS} | set(app.STORE_OPERATIONS)
+    reference = {(row.name, row.method, row.path) for row in operations.OPERATIONS} | set(operations.STORE_OPERATIONS)
     assert {(route.operation, route.method, route.path) for route in ROUTES} == reference
     assert set(calls_of_ask()) == {(operation, method) for operation, method, _ in reference}
 

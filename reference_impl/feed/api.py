@@ -9,7 +9,17 @@ from starlette.responses import Response
 from reference_impl.feed.strategies import START, STRATEGIES, Cursor, page
 from reference_impl.published import announce
 from reference_impl.spans import name_statements
-from reference_impl.web import ApiError, Platform, caller, clean_text, json_response, read_body
+from reference_impl.web import (
+    ApiError,
+    Platform,
+    Text,
+    TextOrNone,
+    caller,
+    clean_text,
+    json_response,
+    limit_of,
+    read_body,
+)
 
 LIMIT_DEFAULT, LIMIT_MAX = 20, 100
 
@@ -17,8 +27,32 @@ LIMIT_DEFAULT, LIMIT_MAX = 20, 100
 class NewPost(msgspec.Struct):
     """Body of ``feed.publish``."""
 
+    title: Text
+    content: TextOrNone
+
+
+class Published(msgspec.Struct):
+    """Answer of ``feed.publish``; times are epoch seconds."""
+
+    id: int
+    created_at: float
+
+
+class PostOfFeed(msgspec.Struct):
+    """A post as a feed shows it."""
+
+    id: int
+    author_id: int
     title: str
-    content: str
+    created_at: float
+
+
+class Page(msgspec.Struct):
+    """Answer of ``feed.open``."""
+
+    posts: list[PostOfFeed]
+    next_cursor: str | None
+    """For the page after this one; null: there is none."""
 
 
 new_post = msgspec.json.Decoder(NewPost)
@@ -43,30 +77,19 @@ async def publish(request: Request, platform: Platform) -> Response:
         raise ApiError(404, f"there is no user {author}")
     post_id, created_at = row
     await announce(platform.producer, post_id, author, created_at)
-    return json_response({"id": post_id, "created_at": created_at.timestamp()}, 201)
+    return json_response(Published(post_id, created_at.timestamp()), 201)
 
 
 async def open_feed(request: Request, platform: Platform) -> Response:
     """A page of the caller's feed, newest first."""
     user = caller(request)
-    query = request.query_params
-    limit_text = query.get("limit") or str(LIMIT_DEFAULT)
-    if not (limit_text.isascii() and limit_text.isdigit() and 1 <= int(limit_text[:9]) <= LIMIT_MAX):
-        raise ApiError(422, f"limit has to be a whole number from 1 to {LIMIT_MAX}")
-    after = START
-    if cursor := query.get("cursor"):
+    limit, after = limit_of(request, LIMIT_DEFAULT, LIMIT_MAX), START
+    if cursor := request.query_params.get("cursor"):
         try:
             after = Cursor.decode(cursor)
         except ValueError as error:
             raise ApiError(400, str(error)) from None
     strategy = STRATEGIES[platform.settings.feed_strategy]
-    entries, following = await page(strategy, platform.pool, user, after, int(limit_text))
-    return json_response(
-        {
-            "posts": [
-                {"id": e.id, "author_id": e.author_id, "title": e.title, "created_at": e.created_at.timestamp()}
-                for e in entries
-            ],
-            "next_cursor": following.encode() if following else None,
-        }
-    )
+    entries, following = await page(strategy, platform.pool, user, after, limit)
+    posts = [PostOfFeed(e.id, e.author_id, e.title, e.created_at.timestamp()) for e in entries]
+    return json_response(Page(posts, following.encode() if following else None))

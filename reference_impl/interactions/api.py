@@ -13,7 +13,17 @@ from starlette.responses import Response
 from reference_impl.interactions.records import Interaction, encode
 from reference_impl.spans import name_statements, note
 from reference_impl.topics import INTERACTIONS
-from reference_impl.web import ApiError, Platform, caller, clean_text, json_response, path_id, read_body
+from reference_impl.web import (
+    ApiError,
+    Platform,
+    Text,
+    caller,
+    clean_text,
+    idempotency_key,
+    json_response,
+    path_id,
+    read_body,
+)
 
 accepted_total = Counter("flashcrowd_interactions_accepted", "Events acknowledged by the log", ["kind"])
 
@@ -36,7 +46,39 @@ name_statements({POST: "database_read_post", COMMENTS: "database_read_post"})
 class NewComment(msgspec.Struct):
     """Body of ``interactions.comment``."""
 
+    text: Text
+
+
+class Accepted(msgspec.Struct):
+    """Answer of a like and an unlike: the log has it."""
+
+
+class AcceptedComment(msgspec.Struct):
+    """Answer of ``interactions.comment``: the log has it, and so will the database."""
+
+    id: str
+
+
+class Comment(msgspec.Struct):
+    """A comment; times are epoch seconds."""
+
+    id: str
+    author_id: int
     text: str
+    commented_at: float
+
+
+class Post(msgspec.Struct):
+    """Answer of ``interactions.read``."""
+
+    id: int
+    author_id: int
+    title: str
+    content: str
+    created_at: float
+    likes: int
+    comments: list[Comment]
+    """The newest."""
 
 
 new_comment = msgspec.json.Decoder(NewComment)
@@ -45,25 +87,23 @@ new_comment = msgspec.json.Decoder(NewComment)
 async def like(request: Request, platform: Platform) -> Response:
     """Accept a like. Whether the post exists is not looked up here: the worker drops events of posts that do not."""
     await _accept(platform, Interaction("like", path_id(request, "post"), caller(request), time.time()))
-    return json_response({}, 202)
+    return json_response(Accepted(), 202)
 
 
 async def unlike(request: Request, platform: Platform) -> Response:
     """Accept an unlike."""
     await _accept(platform, Interaction("unlike", path_id(request, "post"), caller(request), time.time()))
-    return json_response({}, 202)
+    return json_response(Accepted(), 202)
 
 
 async def comment(request: Request, platform: Platform) -> Response:
     """Accept a comment. The same idempotency key (of the same user, on the same post) is the same comment."""
     post_id, author = path_id(request, "post"), caller(request)
-    key = request.headers.get("idempotency-key", "")
-    if not 1 <= len(key) <= 200:
-        raise ApiError(400, "the header Idempotency-Key is missing, or longer than 200 characters")
+    key = idempotency_key(request)
     text = clean_text((await read_body(request, new_comment)).text, "text")
     comment_id = str(uuid.uuid5(COMMENT_IDS, f"{post_id}/{author}/{key}"))
     await _accept(platform, Interaction("comment", post_id, author, time.time(), comment_id, text))
-    return json_response({"id": comment_id}, 202)
+    return json_response(AcceptedComment(comment_id), 202)
 
 
 async def _accept(platform: Platform, event: Interaction) -> None:
@@ -81,21 +121,13 @@ async def read(request: Request, platform: Platform) -> Response:
             raise ApiError(404, f"there is no post {post_id}")
         comments = await connection.fetch(COMMENTS, post_id, NEWEST_COMMENTS)
     return json_response(
-        {
-            "id": post["id"],
-            "author_id": post["author_id"],
-            "title": post["title"],
-            "content": post["content"],
-            "created_at": post["created_at"].timestamp(),
-            "likes": post["likes"],
-            "comments": [
-                {
-                    "id": str(c["id"]),
-                    "author_id": c["author_id"],
-                    "text": c["text"],
-                    "commented_at": c["commented_at"].timestamp(),
-                }
-                for c in comments
-            ],
-        }
+        Post(
+            post["id"],
+            post["author_id"],
+            post["title"],
+            post["content"],
+            post["created_at"].timestamp(),
+            post["likes"],
+            [Comment(str(c["id"]), c["author_id"], c["text"], c["commented_at"].timestamp()) for c in comments],
+        )
     )

@@ -10,11 +10,27 @@ from reference_impl.search.cache import AnswerCache
 from reference_impl.search.index import IndexUnavailable, SearchIndex
 from reference_impl.search.records import SEARCHED_COLUMN
 from reference_impl.settings import Settings
-from reference_impl.web import ApiError, Platform
+from reference_impl.web import ApiError, Platform, limit_of
 
 LIMIT_DEFAULT, LIMIT_MAX = 10, 50
 MAX_QUERY = 100
 """Longest query, in characters."""
+
+
+class Hit(msgspec.Struct, omit_defaults=True):
+    """A user or a post, with what is known of the one or the other."""
+
+    id: int
+    name: str | msgspec.UnsetType = msgspec.UNSET
+    title: str | msgspec.UnsetType = msgspec.UNSET
+    author_id: int | msgspec.UnsetType = msgspec.UNSET
+    created_at: float | msgspec.UnsetType = msgspec.UNSET
+
+
+class Results(msgspec.Struct):
+    """Answer of ``search.query``, the best match first."""
+
+    results: list[Hit]
 
 
 class Search:
@@ -36,7 +52,7 @@ async def query(request: Request, _platform: Platform) -> Response:
     text, kind, limit = _checked(request)
 
     async def fetch() -> bytes:
-        return msgspec.json.encode({"results": await search.index.find(kind, text, limit)})
+        return msgspec.json.encode({"results": await search.index.find(kind, text, limit)})  # of the form Results
 
     try:
         answer, outcome = await search.cache.get(f"search:{kind}:{limit}:{text}", fetch)
@@ -56,7 +72,4 @@ def _checked(request: Request) -> tuple[str, str, int]:
     kind = parameters.get("kind", "")
     if kind not in SEARCHED_COLUMN:
         raise ApiError(422, f"kind has to be {' or '.join(SEARCHED_COLUMN)}")
-    limit = parameters.get("limit") or str(LIMIT_DEFAULT)
-    if not (limit.isascii() and limit.isdigit() and 1 <= int(limit[:9]) <= LIMIT_MAX):
-        raise ApiError(422, f"limit has to be a whole number from 1 to {LIMIT_MAX}")
-    return text, kind, int(limit)
+    return text, kind, limit_of(request, LIMIT_DEFAULT, LIMIT_MAX)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-from typing import Any
+from typing import Annotated, Literal
 
 import asyncpg
 import msgspec
@@ -27,8 +27,11 @@ from reference_impl.uploads.store import ObjectStore, object_key
 from reference_impl.web import (
     ApiError,
     Platform,
+    Text,
+    TextOrNone,
     caller,
     clean_text,
+    idempotency_key,
     json_response,
     path_id,
     read_body,
@@ -46,10 +49,35 @@ MAX_NOTIFICATION_BYTES = 2 * 2**20
 class NewUpload(msgspec.Struct):
     """Body of ``uploads.begin``."""
 
-    title: str
-    content: str
-    media_type: str
+    title: Text
+    content: TextOrNone
+    media_type: Annotated[str, msgspec.Meta(extra_json_schema={"enum": list(rules.MEDIA_TYPES)})]
+    size_bytes: Annotated[
+        int, msgspec.Meta(extra_json_schema={"minimum": rules.LEAST_BYTES, "maximum": rules.MOST_BYTES})
+    ]
+
+
+class Part(msgspec.Struct):
+    """Where one part goes, by PUT."""
+
+    number: int
     size_bytes: int
+    url: str
+
+
+class Upload(msgspec.Struct, omit_defaults=True):
+    """How an upload stands; the URLs are for its owner, while it is pending and has just begun (again)."""
+
+    id: int
+    post_id: int
+    status: Literal["pending", "success", "refused"]
+    reason: str | None
+    """Of a refusal."""
+    view_url: str
+    parts: list[Part] | msgspec.UnsetType = msgspec.UNSET
+    list_url: str | msgspec.UnsetType = msgspec.UNSET
+    complete_url: str | msgspec.UnsetType = msgspec.UNSET
+    expires_in_s: int | msgspec.UnsetType = msgspec.UNSET
 
 
 new_upload = msgspec.json.Decoder(NewUpload)
@@ -74,9 +102,7 @@ VIEWABLE = "SELECT media_type FROM post_media WHERE id = $1 AND upload_status = 
 async def begin(request: Request, platform: Platform) -> Response:
     """Begin an upload, or with a known idempotency key resume it: new URLs while it is pending, else only how it ended."""
     owner = caller(request)
-    key = request.headers.get("idempotency-key", "")
-    if not (1 <= len(key) <= 200 and key.isascii() and key.isprintable()):
-        raise ApiError(400, "the header Idempotency-Key is missing, longer than 200 characters, or not plain text")
+    key = idempotency_key(request)
     body = await read_body(request, new_upload)
     title, content = clean_text(body.title, "title"), clean_text(body.content, "content", empty=True)
     if wrong := rules.complaint(body.media_type, body.size_bytes):
@@ -89,7 +115,7 @@ async def begin(request: Request, platform: Platform) -> Response:
         raise ApiError(409, "this idempotency key belongs to an upload of another type or size")
     answer = _status(platform, row)
     if row["upload_status"] == "pending":
-        answer |= await asyncio.to_thread(_urls, platform.store, row, platform.settings.upload_url_expires_s)
+        await asyncio.to_thread(_add_urls, answer, platform.store, row, platform.settings.upload_url_expires_s)
     return json_response(answer, 201)
 
 
@@ -110,32 +136,21 @@ async def _insert(platform: Platform, owner: int, key: str, title: str, content:
         begun_total.inc()
 
 
-def _status(platform: Platform, row: asyncpg.Record) -> dict[str, Any]:
+def _status(platform: Platform, row: asyncpg.Record) -> Upload:
     media_id = row["id"]
-    return {
-        "id": media_id,
-        "post_id": row["post_id"],
-        "status": row["upload_status"],
-        "reason": row["reason"],
-        "view_url": f"{platform.settings.edge_url}/v1/media/{media_id}",
-    }
+    view_url = f"{platform.settings.edge_url}/v1/media/{media_id}"
+    return Upload(media_id, row["post_id"], row["upload_status"], row["reason"], view_url)
 
 
-def _urls(store: ObjectStore, row: asyncpg.Record, expires_s: float) -> dict[str, Any]:
+def _add_urls(upload: Upload, store: ObjectStore, row: asyncpg.Record, expires_s: float) -> None:
     stored_at, upload_id, whole_s = object_key(row["id"]), row["upload_id"], max(1, round(expires_s))
-    return {
-        "parts": [
-            {
-                "number": number,
-                "size_bytes": length_bytes,
-                "url": store.part_url(stored_at, upload_id, number, length_bytes, whole_s),
-            }
-            for number, length_bytes in enumerate(rules.part_lengths(row["size_bytes"], row["part_bytes"]), 1)
-        ],
-        "list_url": store.list_url(stored_at, upload_id, whole_s),
-        "complete_url": store.complete_url(stored_at, upload_id, whole_s),
-        "expires_in_s": whole_s,
-    }
+    upload.parts = [
+        Part(number, length_bytes, store.part_url(stored_at, upload_id, number, length_bytes, whole_s))
+        for number, length_bytes in enumerate(rules.part_lengths(row["size_bytes"], row["part_bytes"]), 1)
+    ]
+    upload.list_url = store.list_url(stored_at, upload_id, whole_s)
+    upload.complete_url = store.complete_url(stored_at, upload_id, whole_s)
+    upload.expires_in_s = whole_s
 
 
 async def status(request: Request, platform: Platform) -> Response:

@@ -11,6 +11,7 @@ import pytest
 
 from loadtest import recording, user_streams
 from loadtest.gateway import parse
+from loadtest.tokens import MODEL_SECRET
 from tests.loadtest.stand_in import feed_body
 
 READY = b'{"type": "ready"}'
@@ -71,7 +72,8 @@ def server():
 def test_per_user_streams_are_equal_on_both_targets(run_locust, server):
     users = ("-u", "8", "-r", "8", "--users-in-platform", "100000", "--think-time-s", "0.05", "-t", "4s")
     model = run_locust("locustfile_platform.py", "--target", "model", *users, FC_FROZEN="1")
-    real = run_locust("locustfile_platform.py", "--target", "reference", "--host", server, *users, FC_FROZEN="1")
+    reference = ("--target", "reference", "--host", server)
+    real = run_locust("locustfile_platform.py", *reference, *users, FC_FROZEN="1", FLASHCROWD_TOKEN_SECRET=MODEL_SECRET)
     assert (model.code, real.code) == (0, 0)
     on_model = defaultdict(list)
     for operation, user, arguments in model.figures["asked"]:
@@ -90,7 +92,8 @@ def test_per_user_streams_are_equal_on_both_targets(run_locust, server):
 def test_open_arrivals_ask_the_same_on_both_targets_and_keep_their_schedule(run_locust, server):
     arrivals = ("-u", "1", "--arrivals-per-s", "40", "-t", "3s")
     model = run_locust("locustfile_platform.py", "--target", "model", *arrivals, FC_FROZEN="1")
-    real = run_locust("locustfile_platform.py", "--target", "reference", "--host", server, *arrivals, FC_FROZEN="1")
+    reference = ("--target", "reference", "--host", server)
+    real = run_locust("locustfile_platform.py", *reference, *arrivals, FC_FROZEN="1", FLASHCROWD_TOKEN_SECRET=MODEL_SECRET)
     one, two = (recording.read(run.raw).sort_values("intended_s") for run in (model, real))
     common = min(len(one), len(two))
     assert common > 20
