@@ -29,7 +29,7 @@ def built(node: ast.expr) -> bool:
         return not isinstance(node.value, str)
     if isinstance(node, ast.BinOp | ast.IfExp):
         parts = [node.left, node.right] if isinstance(node, ast.BinOp) else [node.body, node.orelse]
-        return isinstance(node, ast.BinOp) and not isinstance(node.op, ast.Add) or any(map(built, parts))
+        return (isinstance(node, ast.BinOp) and not isinstance(node.op, ast.Add)) or any(map(built, parts))
     return True
 
 
