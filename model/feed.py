@@ -135,5 +135,7 @@ def publish_attributes(scenario: Scenario, graph: FollowGraph, users: Ids) -> di
     """How many follower batches a post of each of `users` makes, and how many followers are in one (equal shares)."""
     threshold = pull_threshold(scenario)
     pushed = np.zeros(len(users)) if threshold is None else graph.pushed_counts(threshold)[users].astype(float)
+    if not scenario.feed.push_to_inactive:
+        pushed = np.rint(pushed * (1 - scenario.feed.inactive_ratio))
     batches = np.ceil(pushed / scenario.feed.fanout_batch_followers)
     return {"batches": batches, "batch_followers": pushed / np.maximum(batches, 1)}

@@ -6,6 +6,8 @@ a feed is opened.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,3 +74,87 @@ def threshold_cost(graph: FollowGraph, threshold: int, publish_share: float, ope
     """
     pushed, pulled = graph.pushed_counts(threshold).mean(), graph.pulled_counts(threshold).mean()
     return float(publish_share * pushed + open_share * (pulled + (threshold > 0)))
+
+
+# ---- what a threshold costs beside the per-edge optimum
+@dataclass(frozen=True)
+class ThresholdCosts:
+    """One follower threshold: authors above it are pulled. Costs per second in the unit of the push and pull costs given."""
+
+    threshold: int
+    cost_per_s: float
+    regret_ratio: float  # more than the per-edge optimum, as a share of it
+    pushed_authors_ratio: float
+    pushed_edges_ratio: float
+    wasted_pushes_ratio: float  # of rows written, those for followers who never open their feeds
+    last_delivery_s: float  # for the largest author who is pushed, if nothing else is under way
+    pulled_per_open: float  # followees read when a feed is opened, on average over openings
+
+
+@dataclass(frozen=True)
+class FanOut:
+    """The workers that write feeds: how many, followers in a batch, seconds for a batch and for each row of it."""
+
+    workers: int
+    batch_followers: int
+    batch_s: float
+    row_s: float
+
+    def last_delivery_s(self, followers: int) -> float:
+        """Until the last of `followers` has a post, on idle workers: the batches are dealt out in rounds."""
+        if followers == 0:
+            return 0.0
+        batches = math.ceil(followers / self.batch_followers)
+        return math.ceil(batches / self.workers) * (self.batch_s + self.row_s * min(followers, self.batch_followers))
+
+
+def threshold_study(
+    graph: FollowGraph,
+    publish_rates_per_s: npt.ArrayLike,
+    open_rates_per_s: npt.ArrayLike,
+    thresholds: Sequence[int],
+    fan_out: FanOut,
+    push_cost: float = 1.0,
+    pull_cost: float = 1.0,
+    inactive: npt.NDArray[np.bool_] | None = None,
+    push_to_inactive: bool = True,
+) -> list[ThresholdCosts]:
+    """Each threshold's cost, regret, waste and lag. `inactive` users, shape (users,), open nothing; pushes to them are wasted.
+
+    With `push_to_inactive` false they are skipped. The optimum of the regret knows who is inactive: their edges cost nothing.
+    """
+    publish = np.asarray(publish_rates_per_s, dtype=np.float64)
+    opened = np.asarray(open_rates_per_s, dtype=np.float64).copy()
+    asleep = np.zeros(graph.users, np.bool_) if inactive is None else inactive
+    opened[asleep] = 0.0
+    optimum_per_s = push_pull_costs(graph, publish, opened, push_cost, pull_cost).per_edge_optimum_per_s
+    push = push_cost * publish[graph.followee_ids]
+    pull = pull_cost * np.repeat(opened, graph.followee_counts)
+    edge_asleep = np.repeat(asleep, graph.followee_counts)
+    followers = graph.follower_counts
+    rows = []
+    for threshold in thresholds:
+        pushed = (followers <= threshold)[graph.followee_ids]
+        written = pushed if push_to_inactive else pushed & ~edge_asleep
+        cost_per_s = float(push[written].sum() + pull[~pushed].sum())
+        writes_per_s = float(push[written].sum())
+        largest = int(followers[followers <= threshold].max(initial=0))
+        rows.append(
+            ThresholdCosts(
+                threshold=threshold,
+                cost_per_s=cost_per_s,
+                regret_ratio=cost_per_s / optimum_per_s - 1 if optimum_per_s > 0 else math.nan,
+                pushed_authors_ratio=float(np.mean(followers <= threshold)),
+                pushed_edges_ratio=float(np.mean(pushed)) if graph.edges else math.nan,
+                wasted_pushes_ratio=float(push[written & edge_asleep].sum()) / writes_per_s if writes_per_s else 0.0,
+                last_delivery_s=fan_out.last_delivery_s(largest),
+                pulled_per_open=float(np.average(graph.pulled_counts(threshold), weights=opened)) if opened.sum() else 0.0,
+            )
+        )
+    return rows
+
+
+def cheapest(rows: Sequence[ThresholdCosts], delivery_goal_s: float = math.inf) -> ThresholdCosts | None:
+    """The cheapest threshold whose last delivery meets a goal; None if there is none."""
+    good = [row for row in rows if row.last_delivery_s <= delivery_goal_s]
+    return min(good, key=lambda row: row.cost_per_s, default=None)

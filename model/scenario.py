@@ -65,12 +65,18 @@ class Load:
 
 @dataclass(frozen=True)
 class Feed:
-    """How feeds come about. `threshold`: followees with more followers are pulled (`isPrecomputed` false) under `hybrid`."""
+    """How feeds come about. `threshold`: followees with more followers are pulled (`isPrecomputed` false) under `hybrid`.
+
+    `inactive_ratio` of every author's followers open no feed during the run; with `push_to_inactive` false nothing is written
+    for them, and their first page after a return is pulled (assumption: none returns during a run).
+    """
 
     strategy: Strategy
     threshold: int
     page_size: int
     fanout_batch_followers: int
+    inactive_ratio: float = 0.0
+    push_to_inactive: bool = True
 
 
 @dataclass(frozen=True)

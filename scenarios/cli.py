@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "size": ("scenarios.size:size", "the smallest capacity that meets the objectives, and its headroom"),
     "knee": ("scenarios.knee:knee", "the highest load that still meets the objectives"),
     "bottlenecks": ("scenarios.bottlenecks:bottlenecks", "which part holds the objectives back, by elasticity and by hand"),
+    "threshold": ("scenarios.threshold:threshold", "push or pull: what each follower threshold costs, on any follow graph"),
     "compare": ("loadtest.compare:main", "drive the model and the reference with the same load, side by side"),
     "upload": ("loadtest.upload_client.command:main", "upload a photo or video to the reference, in parts, with a progress bar"),
     "reference": (

@@ -90,6 +90,8 @@ _FEED: Spec = {
     "threshold": Field(whole(0)),
     "page_size": Field(whole(1, 100)),
     "fanout_batch_followers": Field(whole(1)),
+    "inactive_ratio": Field(number(0, 1)),
+    "push_to_inactive": Field(flag),
 }
 _UPLOADS: Spec = {
     "least_bytes": Field(number(above=True)),

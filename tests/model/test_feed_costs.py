@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.feed_costs import logarithmic_rates, push_pull_costs, threshold_cost
+from model.feed_costs import FanOut, cheapest, logarithmic_rates, push_pull_costs, threshold_cost, threshold_study
 from model.population import FollowGraph, synthetic_graph
 
 # 1, 2 and 3 follow 0; 0 and 3 follow 1.
@@ -65,3 +65,42 @@ def test_nonsense_is_refused():
         push_pull_costs(SMALL, np.ones(4), np.ones(4), push_cost=0)
     with pytest.raises(ValueError, match="without edges"):
         logarithmic_rates(FollowGraph.from_edges(2, [], []), 5.0)
+
+
+# ---- thresholds
+def test_a_threshold_above_all_pushes_and_one_of_zero_pulls():
+    graph = FollowGraph.from_edges(4, [1, 2, 3, 2], [0, 0, 0, 1])
+    publish, opened = [2.0, 1.0, 1.0, 1.0], [1.0, 3.0, 1.0, 4.0]
+    workers = FanOut(workers=2, batch_followers=2, batch_s=1.0, row_s=0.25)
+    rows = threshold_study(graph, publish, opened, [0, 1, 3], workers)
+    both = push_pull_costs(graph, publish, opened)
+    assert (rows[0].cost_per_s, rows[2].cost_per_s) == (both.pull_all_per_s, both.push_all_per_s)
+    # Only user 1, with one follower, is pushed: 1; the three followers of user 0 open 3 + 1 + 4 times.
+    assert rows[1].cost_per_s == 1 + 8
+    assert rows[1].regret_ratio == pytest.approx(9 / (2 + 1 + 2 + 1) - 1)
+    assert [row.pushed_edges_ratio for row in rows] == [0, 0.25, 1]
+    # One batch of one row; two batches of two rows on two workers at once.
+    assert [row.last_delivery_s for row in rows] == [0, 1.25, 1.5]
+    assert cheapest(rows).threshold == 3
+    assert cheapest(rows, 1.3).threshold == 0  # as dear as 1, and first
+
+
+def test_pushes_to_the_inactive_are_wasted_unless_they_are_skipped():
+    graph = FollowGraph.from_edges(3, [1, 2], [0, 0])
+    asleep = np.array([False, False, True])
+    workers = FanOut(1, 10, 1.0, 0.0)
+    written, skipped = (
+        threshold_study(graph, [1, 0, 0], [0, 5, 5], [9], workers, inactive=asleep, push_to_inactive=push)[0]
+        for push in (True, False)
+    )
+    assert (written.cost_per_s, written.wasted_pushes_ratio, written.regret_ratio) == (2, 0.5, 1)
+    assert (skipped.cost_per_s, skipped.wasted_pushes_ratio, skipped.regret_ratio) == (1, 0, 0)
+
+
+def test_no_threshold_beats_the_choice_for_each_edge():
+    graph = synthetic_graph(400, 10, celebrities=[300], seed=4)
+    publish, opened = logarithmic_rates(graph, 5)
+    rows = threshold_study(graph, publish, opened, [0, 3, 10, 30, 100, 300], FanOut(2, 100, 0.01, 0.0))
+    assert all(row.regret_ratio >= 0 for row in rows)
+    lags_s = [row.last_delivery_s for row in rows]
+    assert lags_s == sorted(lags_s)
