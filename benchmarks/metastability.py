@@ -78,12 +78,11 @@ def goodput_ratio(client: Client, load: float, spike_s: float, seed: int) -> flo
 
 def collapse_map(client: Client, loads: np.ndarray, triggers_s: np.ndarray, seeds: int) -> np.ndarray:
     """The mean goodput at each load (columns) and trigger (rows)."""
-    return np.array(
-        [
-            [np.mean([goodput_ratio(client, load, spike_s, seed) for seed in range(1, seeds + 1)]) for load in loads]
-            for spike_s in triggers_s
-        ]
-    )
+    points = [
+        [[goodput_ratio(client, load, spike_s, seed) for seed in range(1, seeds + 1)] for load in loads]
+        for spike_s in triggers_s
+    ]
+    return np.mean(points, axis=2)
 
 
 def regions(goodput: np.ndarray) -> list[str]:

@@ -47,7 +47,7 @@ def scaled_largest(largest: int, copies: int, exponent: float) -> int:
 
     The largest of n draws grows with n^(1 / (exponent - 1)): the natural cutoff.
     """
-    return round(largest * float(copies) ** (1 / (exponent - 1)))
+    return int(round(largest * float(copies) ** (1 / (exponent - 1))))
 
 
 @dataclass(frozen=True)
