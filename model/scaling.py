@@ -47,7 +47,8 @@ def scaled_largest(largest: int, copies: int, exponent: float) -> int:
 
     The largest of n draws grows with n^(1 / (exponent - 1)): the natural cutoff.
     """
-    return int(round(largest * float(copies) ** (1 / (exponent - 1))))
+    scaled: float = largest * float(copies) ** (1 / (exponent - 1))
+    return round(scaled)
 
 
 @dataclass(frozen=True)
