@@ -127,7 +127,7 @@ def _faster(step: net.Step, station: str, factor: float, change: Any) -> net.Ste
             return replace(step, hit=change(step.hit), miss=change(step.miss))
         case net.Branch():
             return replace(step, arms=tuple(replace(arm, steps=change(arm.steps)) for arm in step.arms))
-        case net.Scatter():
+        case net.Scatter() | net.Hold():
             return replace(step, steps=change(step.steps))
         case net.Try():
             return replace(step, steps=change(step.steps), otherwise=change(step.otherwise))
@@ -179,17 +179,19 @@ def closed_users(scenario: Scenario, loads: Sequence[OfferedLoad]) -> dict[str, 
 
 def _no_product_form(network: net.Network) -> str:
     """Why mean-value analysis would not be exact for a network; empty if it is (Baskett et al. 1975)."""
-    for kind, items in (("topics", network.topics), ("caches", network.caches), ("quotas", network.quotas)):
-        if items:
+    for kind in ("topics", "caches", "quotas", "hosts"):
+        if getattr(network, kind):
             return f"the network has {kind}"
     stations = {station.name: station for station in network.stations}
     means_s: dict[str, set[float]] = {}
     for operation in network.operations:
         for step in net.walk(operation.steps):
-            if isinstance(step, net.Scatter | net.Try | net.Delay):
+            if isinstance(step, net.Scatter | net.Try | net.Delay | net.Hold):
                 return f"{operation.name} has a {type(step).__name__.lower()} step"
             if isinstance(step, net.Serve):
                 station = stations[step.station]
+                if station.cold or station.wake_s or station.gc_every:
+                    return f"the service of station {station.name} depends on what its servers did before"
                 if station.queue_limit is not None or station.discipline == "priority":
                     return f"station {station.name} has a queue limit or priorities"
                 means_s.setdefault(station.name, set()).add(step.time.mean_s)

@@ -12,6 +12,7 @@ means is said once, in `engines/plain.py`; `tables.py` lowers a network to the r
 | `Scatter(steps, count, join)` | child tasks; `join` waits for all of them; `each_event` starts one per record of a polled batch |
 | `Publish(topic, key, weight)` | append to a partition by producer linger and batch; go on when it is acknowledged |
 | `Acquire(quota)` | take a token of a rate limit, or wait until one is due |
+| `Hold(station, steps)` | wait for a server, keep it while the inner steps run: a connection of a pool, a slot of a limit |
 | `Respond()` | the client has its answer here; what follows is asynchronous |
 | `Mark(milestone)` | an asynchronous outcome is reached |
 | `Try(steps, ...)` | a deadline around steps, attempts with backoff, and what to do otherwise |
@@ -31,6 +32,10 @@ from difflib import get_close_matches
 from typing import Literal, TypeAlias
 
 from model.distributions import NEVER, Distribution
+from model.hosts import HOST_DISCIPLINES as HOST_DISCIPLINES
+from model.hosts import Host as Host
+from model.hosts import HostDiscipline as HostDiscipline
+from model.hosts import IdleFactors, host_fault, processes_fault
 
 Discipline: TypeAlias = Literal["fifo", "priority", "processor_sharing"]
 DISCIPLINES: tuple[Discipline, ...] = ("fifo", "priority", "processor_sharing")
@@ -110,6 +115,17 @@ class Acquire:
 
 
 @dataclass(frozen=True)
+class Hold:
+    """Wait for a server of `station` and keep it until the inner steps have ended, well or not.
+
+    An inner `Serve` at this station works on the server that is held, without waiting: a query on the connection one has.
+    """
+
+    station: str
+    steps: Steps
+
+
+@dataclass(frozen=True)
 class Respond:
     """The client's answer."""
 
@@ -137,7 +153,7 @@ class Try:
     otherwise: Steps = ()
 
 
-Step: TypeAlias = Delay | Serve | Lookup | Branch | Scatter | Publish | Acquire | Respond | Mark | Try
+Step: TypeAlias = Delay | Serve | Lookup | Branch | Scatter | Publish | Acquire | Hold | Respond | Mark | Try
 Steps: TypeAlias = Sequence[Step]
 
 
@@ -147,12 +163,26 @@ class Station:
 
     With `processor_sharing` all present share the servers equally, none getting more than one; the waiting room is then what
     may be present beyond the number of servers.
+
+    With a `host` its servers are processes that share the host's cores (`hosts.py`); without one each has a core of its own.
+    What makes a process's work longer, each off by default:
+
+    - `cold`: the work's factor by how long this process has been idle, (seconds, factor) in rising order, with lines between
+      and the first and last factor beyond; a process that never ran is as cold as can be.
+    - `wake_s`: work of waking up, when the process was asleep.
+    - `gc_every`, `gc_pause_s`: every so many pieces of work a process collects its garbage, for so long, within that work.
     """
 
     name: str
     servers: int = 1
     discipline: Discipline = "fifo"
     queue_limit: int | None = None
+    host: str | None = None
+    preempts: bool = True  # as it wakes, on a host with wake_preemption
+    wake_s: float = 0.0
+    cold: IdleFactors = ()
+    gc_every: int = 0
+    gc_pause_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -230,12 +260,17 @@ class Network:
     quotas: tuple[Quota, ...] = ()
     attributes: tuple[str, ...] = ()
     milestones: tuple[Milestone, ...] = ()
+    hosts: tuple[Host, ...] = ()
 
     def __post_init__(self) -> None:
-        for kind in ("operations", "stations", "topics", "caches", "quotas", "milestones"):
+        for kind in ("operations", "stations", "topics", "caches", "quotas", "milestones", "hosts"):
             _check_unique(kind, [item.name for item in getattr(self, kind)])
+        for host in self.hosts:
+            _require(not host_fault(host), host_fault(host))
         for station in self.stations:
             _check_station(station)
+            if station.host is not None:
+                _check_name(f"station {station.name}", "host", station.host, self.names("hosts"))
         for topic in self.topics:
             _check_topic(topic)
             self._check_steps(f"topic {topic.name}", topic.steps, in_batch=True)
@@ -249,7 +284,7 @@ class Network:
         for operation in self.operations:
             self._check_steps(f"operation {operation.name}", operation.steps)
 
-    def names(self, kind: Literal["stations", "topics", "caches", "quotas", "operations"]) -> tuple[str, ...]:
+    def names(self, kind: Literal["stations", "topics", "caches", "quotas", "operations", "hosts"]) -> tuple[str, ...]:
         """The names of one kind, in order."""
         return tuple(item.name for item in getattr(self, kind))
 
@@ -261,7 +296,13 @@ class Network:
         return tuple(names)
 
     def _check_steps(
-        self, where: str, steps: Steps, in_batch: bool = False, in_try: bool = False, child: bool = False
+        self,
+        where: str,
+        steps: Steps,
+        in_batch: bool = False,
+        in_try: bool = False,
+        child: bool = False,
+        held: tuple[str, ...] = (),
     ) -> None:
         for number, step in enumerate(steps, 1):
             here = f"{where}, step {number}"
@@ -281,13 +322,19 @@ class Network:
                         _check_name(here, "attribute", attribute, known)
                 case Acquire():
                     _check_name(here, "quota", step.quota, self.names("quotas"))
+                case Hold():
+                    _check_name(here, "station", step.station, self.names("stations"))
+                    shared = self.stations[self.names("stations").index(step.station)].discipline == "processor_sharing"
+                    _require(not shared, f"{here}: a server of {step.station} is shared, it can't be held")
+                    _require(step.station not in held, f"{here}: a server of {step.station} is held already")
+                    self._check_steps(f"{here} (held)", step.steps, in_batch, in_try, child, (*held, step.station))
                 case Respond():
                     _require(not in_topic and not child, f"{here}: only an operation's own steps can respond")
                 case Lookup():
                     _check_name(here, "cache", step.cache, self.names("caches"))
                     _check_name(here, "attribute", step.key, known)
-                    self._check_steps(f"{here} (hit)", step.hit, in_batch, in_try, child)
-                    self._check_steps(f"{here} (miss)", step.miss, in_batch, in_try, child)
+                    self._check_steps(f"{here} (hit)", step.hit, in_batch, in_try, child, held)
+                    self._check_steps(f"{here} (miss)", step.miss, in_batch, in_try, child, held)
                 case Branch():
                     total = 0.0
                     for arm in step.arms:
@@ -299,7 +346,7 @@ class Network:
                                 f"{here}: a probability is from 0 to 1, not {arm.probability}",
                             )
                             total += arm.probability
-                        self._check_steps(here, arm.steps, in_batch, in_try, child)
+                        self._check_steps(here, arm.steps, in_batch, in_try, child, held)
                     _require(
                         total <= 1 + 1e-9, f"{here}: the probabilities of a branch add up to {total:g}, more than 1"
                     )
@@ -320,8 +367,8 @@ class Network:
                     _require(
                         step.timeout_s >= 0 and step.growth > 0, f"{here}: a timeout is 0 or more and a growth above 0"
                     )
-                    self._check_steps(f"{here} (try)", step.steps, in_batch, True, child)
-                    self._check_steps(f"{here} (otherwise)", step.otherwise, in_batch, False, child)
+                    self._check_steps(f"{here} (try)", step.steps, in_batch, True, child, held)
+                    self._check_steps(f"{here} (otherwise)", step.otherwise, in_batch, False, child, held)
                 case Mark():
                     _require(
                         not (in_batch and child),
@@ -344,7 +391,7 @@ def inner_routes(step: Step) -> tuple[Steps, ...]:
             return (step.hit, step.miss)
         case Branch():
             return tuple(arm.steps for arm in step.arms)
-        case Scatter():
+        case Scatter() | Hold():
             return (step.steps,)
         case Try():
             return (step.steps, step.otherwise)
@@ -385,6 +432,12 @@ def _check_station(station: Station) -> None:
         station.queue_limit is None or station.queue_limit >= 0,
         f"{where}: queue_limit must be 0 or more, not {station.queue_limit}",
     )
+    plain = station.host is None and not (station.cold or station.wake_s or station.gc_every)
+    _require(
+        plain or station.discipline != "processor_sharing",
+        f"{where}: processes take one piece of work at a time, by fifo or priority (how they share cores is the host's)",
+    )
+    _require(not processes_fault(station), processes_fault(station))
 
 
 def _check_topic(topic: Topic) -> None:

@@ -23,7 +23,7 @@ import numpy.typing as npt
 from model import network as net
 from model.distributions import Distribution
 
-Kind = Literal["station", "consumers", "quota"]
+Kind = Literal["station", "consumers", "quota", "host"]
 Values: TypeAlias = float | npt.NDArray[np.float64]  # an expectation, or one value for each of many requests
 Attributes: TypeAlias = Mapping[str, Values]
 _ROUNDS = 1000  # of topics that publish to topics; a circle that feeds itself ends here, as overload
@@ -33,7 +33,7 @@ _FLOWS = 32  # kept apart on one topic; beyond that their means are taken
 
 @dataclass(frozen=True)
 class OfferedLoad:
-    """Work offered to one part, in the unit of its `capacity`: busy servers, busy members, or tokens per second.
+    """Work offered to one part, in the unit of its `capacity`: busy servers, busy members, tokens per second or busy cores.
 
     `least` and `most` bound it; `busy_ratio` is least / capacity, the utilisation that must be expected in any case.
     """
@@ -58,7 +58,7 @@ class OfferedLoad:
 def offered_loads(
     network: net.Network, rates_per_s: Mapping[str, float], attributes: Mapping[str, Attributes] | None = None
 ) -> tuple[OfferedLoad, ...]:
-    """The offered load of every station, consumer group and quota.
+    """The offered load of every station, consumer group, quota and host.
 
     `rates_per_s` maps an operation to its arrival rate, `attributes` an operation to its attributes, each as a mean or as an
     array of one length for the operation; what is not given is zero. A group's capacity is its members, or its partitions
@@ -79,6 +79,9 @@ def offered_loads(
     for quota in network.quotas:
         key = ("quota", quota.name)
         rows.append(OfferedLoad("quota", quota.name, quota.rate_per_s, least[key], most[key]))
+    for host in network.hosts:
+        key = ("host", host.name)
+        rows.append(OfferedLoad("host", host.name, host.cores, least[key], most[key]))
     return tuple(rows)
 
 
@@ -105,6 +108,9 @@ class _Walk:
 
     def __init__(self, network: net.Network, best: bool) -> None:
         self.topics = {topic.name: topic for topic in network.topics}
+        self.stations = {station.name: station for station in network.stations}
+        self.speeds = {host.name: host.speed for host in network.hosts}
+        self.held: tuple[str, ...] = ()  # stations of which a server is held on the route that is walked
         self.best = best
         self.work: dict[tuple[str, str], float] = defaultdict(float)
         self.published: dict[str, list[_Flow]] = defaultdict(list)
@@ -158,9 +164,13 @@ class _Walk:
             case net.Delay():
                 return _mean_s(step.time, step.per, known)
             case net.Serve():
-                service_s = _mean_s(step.time, step.per, known)
-                self.work["station", step.station] += float(np.sum(rates_per_s * service_s))
-                return service_s
+                return self.serve(step, rates_per_s, known)
+            case net.Hold():
+                held, self.held = self.held, (*self.held, step.station)
+                held_s = self.route(step.steps, rates_per_s, known, flows)
+                self.held = held
+                self.work["station", step.station] += float(np.sum(rates_per_s * held_s))
+                return held_s
             case net.Branch():
                 total_s: Values = 0.0
                 for arm in step.arms:
@@ -184,8 +194,24 @@ class _Walk:
                 return spent_s if self.best else spent_s + self.route(step.otherwise, rates_per_s, known, flows)
         return 0.0
 
+    def serve(self, step: net.Serve, rates_per_s: Values, known: Attributes) -> Values:
+        """Work at a station and, where its servers are processes, on their host; warm and awake at best."""
+        station = self.stations[step.station]
+        factors = [factor for _, factor in station.cold] or [1.0]
+        demand_s = _mean_s(step.time, step.per, known) * (min(factors) if self.best else max(factors))
+        demand_s = demand_s + (station.gc_pause_s / station.gc_every if station.gc_every else 0.0)
+        if not self.best:
+            demand_s = demand_s + station.wake_s
+        if station.host is not None:
+            demand_s = demand_s / self.speeds[station.host]
+            self.work["host", station.host] += float(np.sum(rates_per_s * demand_s))
+        if step.station not in self.held:
+            self.work["station", step.station] += float(np.sum(rates_per_s * demand_s))
+        return demand_s
+
     def scatter(self, step: net.Scatter, rates_per_s: Values, known: Attributes, flows: Sequence[_Flow]) -> Values:
-        """Children: as many as counted, or one for each record of the batch."""
+        """Children: as many as counted, or one for each record of the batch. They hold nothing of their parent's."""
+        held, self.held = self.held, ()
         if step.each_event:
             count: Values = known["events"]
             records_per_s = sum(flow.total_per_s for flow in flows)
@@ -199,6 +225,7 @@ class _Walk:
         else:
             count = _value(step.count, known)
             child_s = self.route(step.steps, rates_per_s * count, known, flows)
+        self.held = held
         return child_s * (np.minimum(1.0, count) if self.best else count) if step.join else 0.0
 
 

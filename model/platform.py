@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from model import feed, interactions, log, notifications, search, uploads
-from model.network import Delay, Network, Operation, Respond, Serve, Station
+from model.network import Delay, Network, Operation, Respond, Serve
 from model.part import Floats, Ids, Part
 from model.population import FollowGraph, read_edge_list, synthetic_graph
 from model.scenario import Population, Scenario
@@ -55,11 +55,7 @@ def build_network(scenario: Scenario) -> Network:
         search.declare(scenario),
         _ground(scenario),
     )
-    stations = tuple(
-        Station(name, settings.servers, settings.discipline, settings.queue_limit)
-        for name, settings in scenario.stations.items()
-        if name in STATIONS
-    )
+    stations = tuple(settings.station(name) for name, settings in scenario.stations.items() if name in STATIONS)
     return Network(
         operations=tuple(operation for part in parts for operation in part.operations),
         stations=stations,
@@ -68,6 +64,7 @@ def build_network(scenario: Scenario) -> Network:
         quotas=tuple(quota for part in parts for quota in part.quotas),
         attributes=tuple(attribute for part in parts for attribute in part.attributes),
         milestones=tuple(milestone for part in parts for milestone in part.milestones),
+        hosts=scenario.hosts,
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -49,6 +49,9 @@ TOPIC_COUNTS = np.dtype(
         ]
     ]
     + [(name, "f8") for name in ["lag_area", "busy_area", "wait_s"]]
+)
+HOST_COUNTS = np.dtype(
+    [(name, "i8") for name in ["cores", "woken", "preempted"]] + [(name, "f8") for name in ["busy_area", "queue_area"]]
 )
 MARK = np.dtype([("milestone", "i4"), ("ordinal", "i4"), ("request", "i8"), ("time_s", "f8"), ("weight", "f8")])
 
@@ -135,6 +138,24 @@ class TopicCounts:
         row["consumers"], row["backlog_end"] = consumers, backlog_end
 
 
+@dataclass
+class HostCounts:
+    """A host's counters while it runs: processes with work are running, or wait for a core (a longer service, if cores are shared)."""
+
+    woken: int = 0
+    preempted: int = 0
+    busy_area: float = 0.0  # busy cores x seconds
+    queue_area: float = 0.0
+    since_s: float = 0.0
+
+    def advance(self, now_s: float, working: int, cores: int) -> None:
+        """Time has gone on to `now_s` with this many processes that have work."""
+        step_s, busy = now_s - self.since_s, min(working, cores)
+        self.busy_area += step_s * busy
+        self.queue_area += step_s * (working - busy)
+        self.since_s = now_s
+
+
 @dataclass(frozen=True)
 class Recording:
     """One run. Request arrays have one entry per request that arrived, in order; times are seconds, NaN for "not yet"."""
@@ -152,3 +173,4 @@ class Recording:
     marks: np.ndarray  # MARK, in order of time
     stations: np.ndarray  # STATION_COUNTS
     topics: np.ndarray  # TOPIC_COUNTS
+    hosts: np.ndarray = field(default_factory=lambda: np.zeros(0, HOST_COUNTS))

@@ -153,6 +153,21 @@ class Results:
         return figures
 
     @cached_property
+    def host_figures(self) -> dict[str, dict[str, Any]]:
+        """Per host: how busy its cores were, how many processes waited for one, and how often processes woke and were pre-empted."""
+        record, window_s = self.recording, self.window_s
+        return {
+            host.name: {
+                "cores": int(row["cores"]),
+                "utilisation": _ratio(row["busy_area"], row["cores"] * window_s),
+                "mean_queue": _ratio(row["queue_area"], window_s),
+                "woken_per_s": _ratio(row["woken"], window_s),
+                "preempted_per_s": _ratio(row["preempted"], window_s),
+            }
+            for host, row in zip(record.tables.network.hosts, record.hosts, strict=True)
+        }
+
+    @cached_property
     def topic_figures(self) -> dict[str, dict[str, Any]]:
         """Per topic: what went through it, and how far behind its consumers were."""
         record, window_s = self.recording, self.window_s
@@ -245,6 +260,7 @@ class Results:
             "milestones": self.milestone_figures,
             "stations": self.station_figures,
             "topics": self.topic_figures,
+            "hosts": self.host_figures,
             "audit": self.audit,
             "stationarity": self.stationarity,
             "slo": self.slo,

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from model.distributions import Distribution
-from model.network import Discipline, Network
+from model.hosts import Host, IdleFactors
+from model.network import Discipline, Network, Station
 
 Strategy = Literal["naive", "indexed", "push", "hybrid"]
 STRATEGIES: tuple[Strategy, ...] = ("naive", "indexed", "push", "hybrid")
@@ -120,11 +121,21 @@ class Search:
 
 @dataclass(frozen=True)
 class StationSettings:
-    """Servers and queue of one station of the platform."""
+    """Servers and queue of one station of the platform, and its servers as processes of a host; see `network.Station`."""
 
     servers: int
     discipline: Discipline
     queue_limit: int | None
+    host: str | None = None
+    preempts: bool = True
+    wake_s: float = 0.0
+    cold: IdleFactors = ()
+    gc_every: int = 0
+    gc_pause_s: float = 0.0
+
+    def station(self, name: str) -> Station:
+        """The station of this name."""
+        return Station(name, **vars(self))
 
 
 @dataclass(frozen=True)
@@ -272,6 +283,7 @@ class Scenario:
     uploads: Uploads
     notifications: Notifications
     search: Search
+    hosts: tuple[Host, ...]
     stations: Mapping[str, StationSettings]
     topics: Mapping[str, TopicSettings]
     service_times: Mapping[str, Distribution]

@@ -15,8 +15,12 @@ from model import network as net
 from model.distributions import Distribution
 from model.variates import stream_of
 
-(DELAY, SERVE, BRANCH, LOOKUP, SCATTER, PUBLISH, ACQUIRE, RESPOND, MARK, TRY, END_TRY, FINISH, FAIL) = range(13)
+(
+    DELAY, SERVE, BRANCH, LOOKUP, SCATTER, PUBLISH, ACQUIRE, RESPOND, MARK, TRY, END_TRY,
+    HOLD, SERVE_HELD, RELEASE, FINISH, FAIL,
+) = range(16)  # fmt: skip
 FIFO, PRIORITY, PROCESSOR_SHARING = range(3)
+CORES_SHARED, RUN_QUEUE, WAKE_PREEMPTION = range(3)  # disciplines of hosts
 EVENTS, KEYS, WEIGHT, NO_ATTRIBUTE = -2, -3, -4, -1
 END_ROW, FAILED_ROW = 0, 1
 
@@ -45,7 +49,24 @@ COST = np.dtype([("attribute", "i4"), ("seconds", "f8")], align=True)
 DISTRIBUTION = np.dtype(
     [("kind", "i4"), ("first", "i4"), ("count", "i4"), ("a", "f8"), ("b", "f8"), ("c", "f8")], align=True
 )
-STATION = np.dtype([("servers", "i4"), ("discipline", "i4"), ("queue_limit", "i4")], align=True)
+STATION = np.dtype(
+    [
+        ("servers", "i4"),
+        ("discipline", "i4"),
+        ("queue_limit", "i4"),
+        ("host", "i4"),
+        ("tracked", "i4"),  # its servers are processes, each with a history
+        ("preempts", "i4"),
+        ("gc_every", "i4"),
+        ("first_cold", "i4"),
+        ("colds", "i4"),
+        ("gc_pause_s", "f8"),
+        ("wake_s", "f8"),
+    ],
+    align=True,
+)
+HOST = np.dtype([("cores", "i4"), ("discipline", "i4"), ("speed", "f8")], align=True)
+COLD = np.dtype([("idle_s", "f8"), ("factor", "f8")], align=True)
 TOPIC = np.dtype(
     [
         ("first_row", "i4"),
@@ -79,6 +100,8 @@ class Tables:
     stations: np.ndarray
     topics: np.ndarray
     quotas: np.ndarray
+    hosts: np.ndarray
+    colds: np.ndarray  # of all stations, one after the other
     ttl_s: np.ndarray  # f8, one per cache
     first_row: np.ndarray  # i4, one per operation
     priority_class: np.ndarray  # i4, one per operation: 0 is served first, without gaps
@@ -94,6 +117,7 @@ class _Lowering:
     names: list[str] = field(default_factory=list)
     costs: list[tuple[int, float]] = field(default_factory=list)
     distributions: dict[Distribution, int] = field(default_factory=dict)
+    held: tuple[str, ...] = ()  # stations of which a server is held by whoever goes through these rows
 
     def add(self, name: str, op: int, **fields: float | int) -> int:
         fields.setdefault("attribute", NO_ATTRIBUTE)
@@ -135,7 +159,8 @@ class _Lowering:
                 }
                 if isinstance(step, net.Delay):
                     return self.add(name, DELAY, **shared)
-                return self.add(name, SERVE, target=network.names("stations").index(step.station), **shared)
+                op = SERVE_HELD if step.station in self.held else SERVE
+                return self.add(name, op, target=network.names("stations").index(step.station), **shared)
             case net.Lookup():
                 miss = self.route(f"{name}/miss", step.miss, following, in_batch)
                 hit = self.route(f"{name}/hit", step.hit, following, in_batch)
@@ -145,7 +170,9 @@ class _Lowering:
                 return self.branch(name, step, following, in_batch)
             case net.Scatter():
                 inside = in_batch and not step.each_event
+                held, self.held = self.held, ()
                 first_child = self.route(f"{name}/child", step.steps, END_ROW, inside)
+                self.held = held
                 by_name = isinstance(step.count, str)
                 return self.add(
                     name,
@@ -163,6 +190,13 @@ class _Lowering:
                 return self.add(name, PUBLISH, next=following, target=topic, attribute=key, weight=weight)
             case net.Acquire():
                 return self.add(name, ACQUIRE, next=following, target=network.names("quotas").index(step.quota))
+            case net.Hold():
+                station = network.names("stations").index(step.station)
+                end = self.add(f"{name}/release", RELEASE, next=following, target=station)
+                held, self.held = self.held, (*self.held, step.station)
+                first = self.route(f"{name}/held", step.steps, end, in_batch)
+                self.held = held
+                return self.add(name, HOLD, next=first, target=station)
             case net.Respond():
                 return self.add(name, RESPOND, next=following)
             case net.Mark():
@@ -223,10 +257,6 @@ def lower(network: net.Network, seed: int) -> Tables:
             "retry_s",
         ):
             row[name] = getattr(topic, name)
-    stations = np.zeros(len(network.stations), STATION)
-    for row, station in zip(stations, network.stations, strict=True):
-        row["servers"], row["discipline"] = station.servers, net.DISCIPLINES.index(station.discipline)
-        row["queue_limit"] = -1 if station.queue_limit is None else station.queue_limit
     steps = np.zeros(len(work.rows), STEP)
     for row, fields in zip(steps, work.rows, strict=True):
         for name, value in fields.items():
@@ -245,8 +275,12 @@ def lower(network: net.Network, seed: int) -> Tables:
         costs=np.array(work.costs, COST),
         distributions=distributions,
         values=np.array(values or [0.0]),
-        stations=stations,
+        stations=_stations(network, {row["target"] for row in work.rows if row["op"] == HOLD}),
         topics=topics,
+        hosts=np.array(
+            [(host.cores, net.HOST_DISCIPLINES.index(host.discipline), host.speed) for host in network.hosts], HOST
+        ),
+        colds=np.array([point for station in network.stations for point in station.cold], COLD),
         quotas=np.array([(1 / quota.rate_per_s, quota.burst / quota.rate_per_s) for quota in network.quotas], QUOTA),
         ttl_s=np.array([cache.ttl_s for cache in network.caches], float),
         first_row=np.array(first_row, "i4"),
@@ -254,3 +288,19 @@ def lower(network: net.Network, seed: int) -> Tables:
         milestones=network.milestone_names(),
         row_names=tuple(work.names),
     )
+
+
+def _stations(network: net.Network, held: set[float | int]) -> np.ndarray:
+    """The rows of stations; `held` are those of which servers are held."""
+    rows, colds = np.zeros(len(network.stations), STATION), 0
+    for number, (row, station) in enumerate(zip(rows, network.stations, strict=True)):
+        for name in ("servers", "preempts", "gc_every", "gc_pause_s", "wake_s"):
+            row[name] = getattr(station, name)
+        row["discipline"] = net.DISCIPLINES.index(station.discipline)
+        row["queue_limit"] = -1 if station.queue_limit is None else station.queue_limit
+        row["host"] = -1 if station.host is None else network.names("hosts").index(station.host)
+        row["first_cold"], row["colds"] = colds, len(station.cold)
+        colds += len(station.cold)
+        alters = station.cold or station.wake_s or station.gc_every
+        row["tracked"] = bool(station.host is not None or alters or number in held)
+    return rows

@@ -1,4 +1,4 @@
-"""Networks of one's own: `[network.stations.X]`, `[network.operations."a.b"]`, `[network.topics.X]`, caches and quotas.
+"""Networks of one's own: `[network.stations.X]`, `[network.operations."a.b"]`, `[network.topics.X]`, caches, quotas and hosts.
 
 A step is a table with one verb:
 
@@ -9,6 +9,7 @@ A step is a table with one verb:
     { branch = [ { probability = 0.1, steps = [ … ] }, … ] }
     { lookup = "cache", key = "attribute", hit = [ … ], miss = [ … ] }
     { acquire = "quota" }
+    { hold = "station", steps = [ … ] }                              # a server is kept while they run
     { try = [ … ], timeout_ms = 100, attempts = 3, backoff = { … }, growth = 2, otherwise = [ … ] }
     { respond = true }
     { mark = "milestone" }
@@ -40,9 +41,10 @@ from scenarios.fields import (
     text,
     whole,
 )
+from scenarios.hosts import processes, read_hosts
 from scenarios.units import one_of
 
-_KINDS = ("stations", "operations", "topics", "caches", "quotas", "milestones")
+_KINDS = ("stations", "operations", "topics", "caches", "quotas", "milestones", "hosts")
 _NEVER_PER_S = 1e-12  # a rate of 0: only closed users ask
 STATION: Spec = {
     "servers": Field(whole(), 1),
@@ -73,18 +75,20 @@ def read_network(place: Place, value: Any) -> DeclaredNetwork:
             make(title, read_fields(place.at(kind, title), table, spec)) for title, table in tables[kind].items()
         )
 
+    station = {**STATION, **processes(words.names["hosts"])}
     cache: Spec = {"ttl_s": Field(number(above=True))}
     quota: Spec = {"rate_per_s": Field(number(above=True)), "burst": Field(number(1), 1.0)}
     milestone: Spec = {"since": Field(choice(("arrival", "answer")), "arrival")}
     try:
         network = net.Network(
             operations=tuple(operations),
-            stations=each("stations", lambda title, read: net.Station(title, **read), STATION),
+            stations=each("stations", lambda title, read: net.Station(title, **read), station),
             topics=each("topics", lambda title, read: _topic(place.at("topics", title), title, read), words.topic()),
             caches=each("caches", lambda title, read: net.Cache(title, **read), cache),
             quotas=each("quotas", lambda title, read: net.Quota(title, **read), quota),
             milestones=each("milestones", lambda title, read: net.Milestone(title, **read), milestone),
             attributes=tuple(attributes),
+            hosts=read_hosts(place.at("hosts"), tables["hosts"]),
         )
     except ScenarioError:
         raise
@@ -220,6 +224,10 @@ class _Words:
             "branch": ({"branch": Field(self.arms)}, lambda r: net.Branch(r["branch"])),
             "lookup": (lookup, lambda r: net.Lookup(r["lookup"], r["key"], r["miss"], r["hit"])),
             "acquire": ({"acquire": self.one("quotas")}, lambda r: net.Acquire(r["acquire"])),
+            "hold": (
+                {"hold": self.one("stations"), "steps": Field(self.steps)},
+                lambda r: net.Hold(r["hold"], r["steps"]),
+            ),
             "try": (attempt, lambda r: net.Try(r.pop("try"), **r)),
             "respond": ({"respond": Field(_true)}, lambda r: net.Respond()),
             "mark": ({"mark": Field(name)}, lambda r: net.Mark(r["mark"])),

@@ -24,12 +24,13 @@ from scenarios.happenings import (
     read_faults,
     read_surges,
 )
+from scenarios.hosts import read_hosts
 from scenarios.objectives import Names, read_slo
 
 _EVERYWHERE = ("question", "run", "slo", "faults", "surges", "closed_users", "autoscaling", "prices", "events")
 _PLATFORM = (
     "population", "workload", "cascades", "load", "feed", "uploads", "notifications", "search",
-    "stations", "topics", "service_times", "costs",
+    "hosts", "stations", "topics", "service_times", "costs",
 )  # fmt: skip
 Read = TypeVar("Read")
 
@@ -91,7 +92,8 @@ def _platform(document: Document) -> Scenario:
     _check_sections(document, (*_EVERYWHERE, *_PLATFORM))
     run = _section(document, "run", sections.read_run)
     population = sections.read_population(document, document.values["population"])
-    stations = _section(document, "stations", sections.read_stations, defaults["stations"])
+    hosts = read_hosts(document.place.at("hosts"), document.values.get("hosts", {}))
+    stations = _section(document, "stations", sections.read_stations, defaults["stations"], hosts)
     topics = _section(document, "topics", sections.read_topics, defaults["topics"])
     members = {name: stations[name].servers for name in sections.WORKERS}
     members |= {topic: members[workers] for workers, topic in sections.WORKERS.items()}
@@ -115,6 +117,7 @@ def _platform(document: Document) -> Scenario:
         uploads=_section(document, "uploads", sections.read_uploads),
         notifications=_section(document, "notifications", sections.read_notifications),
         search=_section(document, "search", sections.read_search),
+        hosts=hosts,
         stations=stations,
         topics=topics,
         service_times=_section(document, "service_times", sections.read_service_times, defaults["service_times"]),
@@ -158,6 +161,7 @@ def _declared(document: Document) -> Scenario:
         uploads=sections.read_uploads(Place({}), defaults["uploads"]),
         notifications=sections.read_notifications(Place({}), defaults["notifications"]),
         search=sections.read_search(Place({}), defaults["search"]),
+        hosts=(),
         stations={},
         topics={},
         service_times={},

@@ -67,10 +67,11 @@ def complaints(document: Document, scenario: Scenario, loads: Sequence[OfferedLo
         if not load.exceeded:
             continue
         group = workers.get(load.name) if load.kind == "consumers" else None
-        kind = {"station": "stations", "consumers": "topics", "quota": "quotas"}[load.kind]
+        kind = {"station": "stations", "consumers": "topics", "quota": "quotas", "host": "hosts"}[load.kind]
         path = ("stations", group) if group else (kind, load.name)
         place = document.place.at(*(path if scenario.declared is None else ("network", *path)))
-        unit = {"station": "servers", "consumers": "consumers", "quota": "tokens per second"}[load.kind]
+        units = {"station": "servers", "consumers": "consumers", "quota": "tokens per second", "host": "cores"}
+        unit = units[load.kind]
         needed = "no finite number of" if math.isinf(load.least) else f"{load.least:.3g}"
         more = "more of both, or less load" if load.kind == "consumers" else "give it more, or less load"
         limited = " (members and partitions)" if load.kind == "consumers" else ""

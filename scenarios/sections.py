@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from model.distributions import Distribution
+from model.hosts import Host
 from model.network import DISCIPLINES
 from model.scenario import (
     STRATEGIES,
@@ -38,6 +39,7 @@ from scenarios.fields import (
     text,
     whole,
 )
+from scenarios.hosts import processes
 from scenarios.units import split_unit
 
 # The platform's consumer groups: their members are reported as stations of these names.
@@ -231,11 +233,14 @@ def read_search(place: Place, value: Any) -> Search:
     return Search(**read_fields(place, value, _SEARCH))
 
 
-def read_stations(place: Place, value: Any, known: Mapping[str, Any]) -> dict[str, StationSettings]:
+def read_stations(
+    place: Place, value: Any, known: Mapping[str, Any], hosts: Sequence[Host]
+) -> dict[str, StationSettings]:
     """`[stations.NAME]`; worker kinds have servers only."""
+    as_processes = processes(tuple(host.name for host in hosts))
 
     def station(here: Place, table: Any) -> StationSettings:
-        spec = _MEMBERS if here.path[-1] in WORKERS else _STATION
+        spec = _MEMBERS if here.path[-1] in WORKERS else {**_STATION, **as_processes}
         return StationSettings(**{"discipline": "fifo", "queue_limit": None, **read_fields(here, table, spec)})
 
     return _named(place, value, known, station)

@@ -10,7 +10,7 @@ from scenarios.fields import Path, bare, dotted, quoted
 from scenarios.units import converted, same_quantity, split_unit
 
 # Tables with a [header] of their own by the length of their path; deeper ones stand inline.
-_HEADERS = {"stations": 2, "topics": 2, "network": 3}
+_HEADERS = {"hosts": 2, "stations": 2, "topics": 2, "network": 3}
 
 
 def as_toml(document: Document, marked: bool = False) -> str:

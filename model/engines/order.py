@@ -13,7 +13,7 @@ An origin is a request's number, or for a polled batch `BATCH_ORIGIN` plus its t
 from __future__ import annotations
 
 AGENDA, TOLD = 2, 3
-ARRIVE, DEADLINE, WAKE, SHARE, LINGER, ACKNOWLEDGE, POLL, REBALANCE, RETRY = range(9)  # kinds of timed events
+ARRIVE, DEADLINE, WAKE, SHARE, LINGER, ACKNOWLEDGE, POLL, REBALANCE, RETRY, CORES = range(10)  # kinds of timed events
 
 BATCH_ORIGIN = 1 << 60
 OK, REJECTED, TIMED_OUT, UNDER_WAY = range(4)  # outcomes of a request
@@ -26,7 +26,7 @@ def traffic_key(origin: int, path: int, kind: int) -> int:
 
 
 def system_key(index: int, part: int, number: int, kind: int) -> int:
-    """The content key of a station's or topic's event: its index, a partition or member, and a running number."""
+    """The content key of a station's, host's or topic's event: its index, a partition or member, and a running number."""
     return 1 << 64 | (number & 0xFFFF_FFFF) << 32 | part << 16 | index << 4 | kind
 
 

@@ -30,9 +30,10 @@ from model.engines.order import (
     WAKE,
     traffic_key,
 )
-from model.engines.plain_stations import Rejected, Visit
+from model.engines.plain_hosts import Process, build_host
+from model.engines.plain_stations import Queueing, Rejected, Visit
 from model.engines.plain_topics import Partition, Record, Topic
-from model.recording import MARK, STATION_COUNTS, TOPIC_COUNTS, Recording
+from model.recording import HOST_COUNTS, MARK, STATION_COUNTS, TOPIC_COUNTS, Recording
 from model.variates import child_path, sample, uniform
 
 Life = Generator[simpy.Event, None, None]
@@ -83,6 +84,7 @@ class Task:
         "attributes",
         "events",
         "failure",
+        "held",
         "join",
         "keys",
         "member",
@@ -97,6 +99,7 @@ class Task:
         "spawned",
         "topic",
         "try_epoch",
+        "try_held",
         "try_row",
         "turn",
         "visit",
@@ -113,6 +116,8 @@ class Task:
         )
         self.ordinal = self.spawned = self.attempt = self.try_epoch = self.failure = 0
         self.try_row = -1
+        self.try_held = 0
+        self.held: list[tuple[Queueing, Visit]] = []  # servers; the last one is released first
         self.events = self.keys = 0
         self.weight = 1.0
         self.member = -1
@@ -120,7 +125,7 @@ class Task:
         self.join: Join | None = None
         self.visit: Visit | None = None
         self.record: Record | None = None
-        self.place: plain_stations.Queueing | plain_stations.Sharing | Partition | Join | None = None
+        self.place: plain_stations.Queueing | plain_stations.Sharing | Process | Partition | Join | None = None
         self.process: simpy.Process
         self.turn: simpy.Event
 
@@ -150,6 +155,7 @@ class Plain:
         self.outcome: list[int] = []
         self.failed_attempts: list[int] = []
         self.marks: list[tuple[int, int, int, float, float]] = []
+        self.hosts = [build_host(self, index) for index in range(len(tables.hosts))]
         self.stations = [plain_stations.build(self, index) for index in range(len(tables.stations))]
         self.topics = [Topic(self, index) for index in range(len(tables.topics))]
         if warmup_s > env.now:
@@ -157,7 +163,7 @@ class Plain:
 
     def _open_window(self, after_s: float) -> Life:
         yield self.env.timeout(after_s)
-        for part in (*self.stations, *self.topics):
+        for part in (*self.hosts, *self.stations, *self.topics):
             part.open_window()
 
     # ---- time and chance
@@ -232,6 +238,7 @@ class Plain:
     def kill(self, task: Task) -> None:
         """The process dies: what it waits for is taken back, what it handed to others goes on."""
         self.withdraw(task)
+        self.release(task)
         task.topic = None
         task.try_epoch += 1
         task.process.interrupt("killed")
@@ -240,6 +247,12 @@ class Plain:
         """Take back whatever the task waits for."""
         if task.place is not None:
             task.place.withdraw(task)
+
+    def release(self, task: Task, kept: int = 0) -> None:
+        """The task gives up the servers it holds, the first few apart."""
+        while len(task.held) > kept:
+            station, visit = task.held.pop()
+            station.release(visit, ended=False)
 
     def life(self, task: Task) -> Life:
         """From the first row to the end."""
@@ -263,6 +276,7 @@ class Plain:
 
     def end(self, task: Task, failed: bool) -> None:
         """The task's last row: the request's outcome, the batch's commit, the parent's join."""
+        self.release(task)
         if task.topic is not None:
             if failed:
                 task.topic.failed(task.member)
@@ -296,6 +310,7 @@ class Plain:
         task.try_epoch += 1
         if task.try_row < 0:
             return t.FAILED_ROW
+        self.release(task, task.try_held)
         step = self.steps[task.try_row]
         task.attempt += 1
         if task.attempt < step["count"]:
@@ -323,6 +338,19 @@ class Plain:
             turn = self.turn_of(task)
             self.topics[target].publish(task, key, weight)
             yield turn
+        elif op == t.HOLD:
+            turn, station = self.turn_of(task), self.stations[target]
+            assert isinstance(station, Queueing)
+            station.enter(task, 0.0, holds=True)
+            yield turn
+        elif op == t.SERVE_HELD:
+            turn = self.turn_of(task)
+            station, visit = next(item for item in task.held if item[0] is self.stations[target])
+            station.work_on(visit, self.duration(task, step))
+            yield turn
+        elif op == t.RELEASE:
+            station, visit = task.held.pop()
+            station.release(visit, ended=True)
         elif op == t.BRANCH:
             by_attribute = step["attribute"] != t.NO_ATTRIBUTE
             limit = self.attribute(task, step["attribute"]) if by_attribute else step["probability"]
@@ -347,7 +375,7 @@ class Plain:
         elif op == t.MARK:
             self.mark(task, target)
         elif op == t.TRY:
-            task.try_row = task.row
+            task.try_row, task.try_held = task.row, len(task.held)
             if step["seconds"] > 0:
                 epoch, key = task.try_epoch, traffic_key(task.origin, task.path, DEADLINE)
                 self.later(step["seconds"], key, lambda _: self.deadline(task, epoch))
@@ -442,6 +470,9 @@ class Plain:
         topics = np.zeros(len(self.topics), TOPIC_COUNTS)
         for row, topic in zip(topics, self.topics, strict=True):
             topic.finish(row)
+        hosts = np.zeros(len(self.hosts), HOST_COUNTS)
+        for row, host in zip(hosts, self.hosts, strict=True):
+            host.finish(row)
         return Recording(
             tables=self.tables,
             engine=self.name,
@@ -456,4 +487,5 @@ class Plain:
             marks=np.array(self.marks, MARK),
             stations=stations,
             topics=topics,
+            hosts=hosts,
         )

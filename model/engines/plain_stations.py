@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from model.engines.order import SHARE, WAKE, system_key, traffic_key
+from model.engines.plain_hosts import Crew, Process
 from model.recording import StationCounts
 from model.tables import PRIORITY, PROCESSOR_SHARING
 
@@ -28,15 +29,19 @@ class Rejected(Exception):
 class Visit:
     """One task at one station."""
 
-    __slots__ = ("entered_s", "gone", "served", "task", "work_s")
+    __slots__ = ("entered_s", "gone", "holds", "process", "served", "task", "work_s")
 
-    def __init__(self, task: Task, entered_s: float, work_s: float) -> None:
-        self.task, self.entered_s, self.work_s = task, entered_s, work_s
+    def __init__(self, task: Task, entered_s: float, work_s: float, holds: bool = False) -> None:
+        self.task, self.entered_s, self.work_s, self.holds = task, entered_s, work_s, holds
         self.served = self.gone = False
+        self.process: Process | None = None
 
 
 class Queueing:
-    """Servers behind one line, in order of arrival or of the operation's priority (ties in order of arrival)."""
+    """Servers behind one line, in order of arrival or of the operation's priority (ties in order of arrival).
+
+    Where servers are processes or are held, there is a `crew`: then a server that is free goes on with who waits, or sleeps.
+    """
 
     def __init__(self, engine: Plain, index: int, servers: int, by_priority: bool, queue_limit: int) -> None:
         self.engine, self.env, self.index = engine, engine.env, index
@@ -46,17 +51,18 @@ class Queueing:
         self.line: deque[Visit] = deque()
         self.heap: list[tuple[int, int, Visit]] = []
         self.numbers = count()
+        self.crew = Crew(engine, index) if engine.tables.stations[index]["tracked"] else None
         self.counts = StationCounts(since_s=self.env.now, window_s=self.env.now)
 
-    def enter(self, task: Task, work_s: float) -> None:
-        """Begin service, or wait for it. Raises `Rejected` when the waiting room is full."""
+    def enter(self, task: Task, work_s: float, holds: bool = False) -> None:
+        """Begin service or hold a server, or wait for one. Raises `Rejected` when the waiting room is full."""
         self._advance()
         self.counts.arrived += 1
         full = self.busy >= self.servers
         if full and 0 <= self.queue_limit <= self.waiting:
             self.counts.rejected += 1
             raise Rejected
-        visit = Visit(task, self.env.now, work_s)
+        visit = Visit(task, self.env.now, work_s, holds)
         task.visit, task.place = visit, self
         self.here[visit] = None
         if not full:
@@ -68,15 +74,29 @@ class Queueing:
         else:
             self.line.append(visit)
 
-    def _begin(self, visit: Visit) -> None:
+    def _begin(self, visit: Visit, process: Process | None = None) -> None:
         self.busy += 1
         visit.served = True
         counts, wait_s = self.counts, self.env.now - visit.entered_s
         counts.waits += 1
         counts.waited += wait_s > 0
         counts.wait_s += wait_s
+        if self.crew is not None:
+            self._employ(self.crew, visit, process or self.crew.take())
+            return
         task = visit.task
         self.engine.later(visit.work_s, traffic_key(task.origin, task.path, WAKE), lambda _: self._complete(visit))
+
+    def _employ(self, crew: Crew, visit: Visit, process: Process) -> None:
+        visit.process = process
+        if not visit.holds:
+            crew.work(process, visit.task, visit.work_s, lambda: self._complete(visit))
+            return
+        if process.awake:
+            crew.rest(process)
+        visit.task.held.append((self, visit))
+        visit.task.place = None
+        self.engine.wake(visit.task)
 
     def _complete(self, visit: Visit) -> None:
         if visit.gone:
@@ -84,16 +104,44 @@ class Queueing:
         self._advance()
         self._leave(visit)
         self.counts.completed += 1
-        self.busy -= 1
-        self._serve_waiting()
+        self._serve_waiting(visit)
         self.engine.wake(visit.task)
 
-    def _serve_waiting(self) -> None:
+    def _serve_waiting(self, before: Visit | None = None) -> None:
+        """Free servers take those who wait; `before` has just left its server."""
+        process = None
+        if before is not None:
+            self.busy -= 1
+            process = before.process
         while self.busy < self.servers and self.waiting > 0:
             visit = heapq.heappop(self.heap)[2] if self.by_priority else self.line.popleft()
             if not visit.gone:
                 self.waiting -= 1
-                self._begin(visit)
+                self._begin(visit, process)
+                process = None
+        if process is not None:
+            process.crew.give_back(process)
+
+    def work_on(self, visit: Visit, work_s: float) -> None:
+        """Work on the server that the visit's task holds, without waiting."""
+        task, process = visit.task, visit.process
+        assert process is not None
+
+        def worked() -> None:
+            process.crew.rest(process)
+            task.place = None
+            self.engine.wake(task)
+
+        task.place = process
+        process.crew.work(process, task, work_s, worked)
+
+    def release(self, visit: Visit, ended: bool) -> None:
+        """A server is held no more, because the steps have `ended`, or because their task gave up."""
+        self._advance()
+        self._leave(visit)
+        self.counts.completed += ended
+        self.counts.withdrawn += not ended
+        self._serve_waiting(visit)
 
     def withdraw(self, task: Task) -> None:
         """The task gives up: its deadline has passed, or its process died."""
@@ -102,11 +150,12 @@ class Queueing:
         assert visit is not None
         self._leave(visit)
         self.counts.withdrawn += 1
-        if visit.served:
-            self.busy -= 1
-            self._serve_waiting()
-        else:
+        if not visit.served:
             self.waiting -= 1
+            return
+        if visit.process is not None:
+            visit.process.crew.drop(visit.process)
+        self._serve_waiting(visit)
 
     def _leave(self, visit: Visit) -> None:
         visit.gone = True

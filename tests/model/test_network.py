@@ -9,6 +9,7 @@ from model.network import (
     Branch,
     Cache,
     Delay,
+    Hold,
     Lookup,
     Mark,
     Milestone,
@@ -196,7 +197,7 @@ def test_walking_sees_inner_steps_in_the_order_of_the_text():
 def test_inner_routes_cover_every_step_that_has_steps():
     """A new kind of step with steps inside must be known to `inner_routes`, or its milestones would be overlooked."""
     with_steps = {kind for kind in Step.__args__ if {"steps", "miss", "arms"} & set(kind.__dataclass_fields__)}
-    examples = (Lookup("c", "k", ()), Branch((Arm(0.5, ()),)), Scatter(()), Try(()))
+    examples = (Lookup("c", "k", ()), Branch((Arm(0.5, ()),)), Scatter(()), Try(()), Hold("s", ()))
     assert {type(step) for step in examples if inner_routes(step)} == with_steps
     assert inner_routes(Delay(ONE)) == ()
 

@@ -1,0 +1,94 @@
+"""Hosts: machines whose cores are shared by the processes of several stations.
+
+A station that names a `host` has *processes* for servers: a `Serve` takes one of them as ever, and then its work runs on the
+host's cores beside that of every other process there. An event loop is a station of one server: first in, first out within its
+process. N database backends are a station of N, each with one query at a time.
+
+A process runs from the moment it has work (it *wakes*) until it finds nobody waiting for it as it finishes (it *sleeps*); who
+waits is taken up at once, without giving the core away. The server that was freed last is taken first, as connection pools do.
+
+Which structure predicts a real system, and what each effect was worth in a trial on one core, from the median errors of the mean
+response time: stations without a host 51 %, processor sharing among processes 5.6 %, a first-in-first-out run queue 4.4 %, a run queue
+whose just-woken database backends pre-empt the application 2.8 %.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, Protocol, TypeAlias
+
+HostDiscipline: TypeAlias = Literal["processor_sharing", "fifo", "wake_preemption"]
+HOST_DISCIPLINES: tuple[HostDiscipline, ...] = ("processor_sharing", "fifo", "wake_preemption")
+IdleFactors: TypeAlias = tuple[tuple[float, float], ...]  # (idle seconds, factor), by rising idle time
+
+
+@dataclass(frozen=True)
+class Host:
+    """`cores` that are shared by all processes with work; a `speed` of 2 does the work of two seconds in one.
+
+    - `processor_sharing`: all processes with work get on equally fast, none faster than a core.
+    - `fifo`: a run queue; the first `cores` of it run until they have nothing to do, in the order of waking.
+    - `wake_preemption`: the same, but a process that wakes goes to the head of the run queue, if its station `preempts`; who
+      is pushed out beyond the last core goes on later with what is left of its work.
+    """
+
+    name: str
+    cores: int = 1
+    discipline: HostDiscipline = "processor_sharing"
+    speed: float = 1.0
+
+
+class Processes(Protocol):
+    """What a station says of its servers as processes; see `network.Station`."""
+
+    @property
+    def name(self) -> str:
+        """The station's."""
+
+    @property
+    def wake_s(self) -> float:
+        """Work of waking."""
+
+    @property
+    def cold(self) -> IdleFactors:
+        """Work by idle time."""
+
+    @property
+    def gc_every(self) -> int:
+        """Pieces of work between two collections."""
+
+    @property
+    def gc_pause_s(self) -> float:
+        """Work of a collection."""
+
+
+def host_fault(host: Host) -> str:
+    """What is wrong with a host; empty if nothing is."""
+    where = f"host {host.name}"
+    if host.cores < 1:
+        return f"{where}: cores must be 1 or more, not {host.cores}"
+    if host.discipline not in HOST_DISCIPLINES:
+        return f"{where}: no discipline {host.discipline!r} (there are: {', '.join(HOST_DISCIPLINES)})"
+    if not 0 < host.speed < math.inf:
+        return f"{where}: speed must be more than 0, not {host.speed}"
+    return ""
+
+
+def processes_fault(station: Processes) -> str:
+    """What is wrong with what a station says of its processes; empty if nothing is."""
+    where = f"station {station.name}"
+    for name in ("wake_s", "gc_pause_s", "gc_every"):
+        value = getattr(station, name)
+        if not 0 <= value < math.inf:
+            return f"{where}: {name} must be 0 or more, not {value}"
+    if (station.gc_every > 0) != (station.gc_pause_s > 0):
+        return f"{where}: gc_every and gc_pause belong together; give both or none"
+    before_s = -1.0
+    for idle_s, factor in station.cold:
+        if not 0 <= idle_s < math.inf or idle_s <= before_s:
+            return f"{where}: idle times of cold must be 0 or more and rise, {idle_s} does not"
+        if not 0 < factor < math.inf:
+            return f"{where}: a factor of cold must be more than 0, not {factor}"
+        before_s = idle_s
+    return ""

@@ -1,0 +1,64 @@
+"""Hosts in scenario files, and what stations say of their servers as processes; the same in the platform and in own networks.
+
+    [hosts.machine]                      # [network.hosts.machine] in a network of one's own
+    cores = 2
+    discipline = "wake_preemption"       # or "processor_sharing", "fifo"
+    speed = 1.0
+
+    [stations.api]
+    host = "machine"
+    preempts = false                     # under wake_preemption: as it wakes it waits its turn
+    wake_us = 20
+    cold = [{ idle_ms = 0.3, factor = 1.0 }, { idle_ms = 16, factor = 2.0 }]
+    gc_every = 10_000
+    gc_pause_ms = 12
+
+What each means: `model/hosts.py` and `model.network.Station`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from model.hosts import HOST_DISCIPLINES, Host, IdleFactors
+from scenarios.fields import Field, Place, Spec, as_list, as_table, choice, flag, name, number, read_fields, whole
+
+HOST: Spec = {
+    "cores": Field(whole(1, 100_000), 1),
+    "discipline": Field(choice(HOST_DISCIPLINES), "processor_sharing"),
+    "speed": Field(number(above=True), 1.0),
+}
+
+
+def _cold(place: Place, value: Any) -> IdleFactors:
+    point: Spec = {"idle_s": Field(number()), "factor": Field(number(above=True))}
+    points, before_s = [], -1.0
+    for index, item in enumerate(as_list(place, value), 1):
+        read = read_fields(place.at(index), item, point)
+        if read["idle_s"] <= before_s:
+            raise place.at(index).error("its idle time is not longer than the one before", "let idle times rise")
+        before_s = read["idle_s"]
+        points.append((read["idle_s"], read["factor"]))
+    return tuple(points)
+
+
+def processes(hosts: tuple[str, ...]) -> Spec:
+    """The keys of a station whose servers are processes."""
+    right = None if hosts else "declare it, [hosts.NAME] or [network.hosts.NAME]"
+    return {
+        "host": Field(choice(hosts, right), None),
+        "preempts": Field(flag, True),
+        "wake_s": Field(number(), 0.0),
+        "cold": Field(_cold, ()),
+        "gc_every": Field(whole(0), 0),
+        "gc_pause_s": Field(number(), 0.0),
+    }
+
+
+def read_hosts(place: Place, value: Any) -> tuple[Host, ...]:
+    """`[hosts.NAME]`. Raises `ScenarioError`."""
+    hosts = []
+    for title, table in as_table(place, value).items():
+        name(place.at(title), title)
+        hosts.append(Host(title, **read_fields(place.at(title), table, HOST)))
+    return tuple(hosts)
