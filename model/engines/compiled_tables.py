@@ -57,9 +57,9 @@ EVENT = record(f8="time", u8="whose what", i4="number who")  # see compiled_list
 LINE = record(i4="head tail")
 STATION = extended(
     STATION_COUNTS,
-    i4="discipline queue_limit busy waiting present root plan",
+    i4="discipline queue_limit busy waiting present root plan tracked host preempts gc_every first_cold colds idle",
     i8="turns",
-    f8="virtual_s since_s window_s",
+    f8="virtual_s since_s window_s gc_pause_s wake_s",
 )
 TOPIC = extended(
     TOPIC_COUNTS,
