@@ -71,16 +71,8 @@ def engine_for(
     name: EngineName, tables: Tables, env: Clock, warmup_s: float = 0.0, observer: Observer | None = None
 ) -> Engine:
     """The engine called `name` on a clock that `make_environment` made for it."""
-    if available(name) == "plain" or _beyond_compiled(bool(tables.stations["tracked"].any())):
+    if available(name) == "plain":
         return Plain(tables, env, warmup_s, observer)
     from model.engines.compiled import Compiled
 
     return Compiled(tables, env, warmup_s, observer)
-
-
-@cache
-def _beyond_compiled(processes: bool) -> bool:
-    """Whether a network needs the plain engine; says so once."""
-    if processes:
-        print("flashcrowd: hosts, processes and held servers are for the plain engine, which serves", file=sys.stderr)
-    return processes

@@ -20,7 +20,7 @@ from model import tables as t
 from model.engines import compiled_kernel as k
 from model.engines.clock import Clock
 from model.engines.compiled_memory import Memory
-from model.engines.compiled_tasks import QUEUED, SERVED, SHARED, TOLD_ANSWER
+from model.engines.compiled_tasks import QUEUED, SERVED, SHARED, TOLD_ANSWER, WORKING
 from model.engines.plain import Life, Observer
 from model.recording import HOST_COUNTS, STATION_COUNTS, TOPIC_COUNTS, Recording
 
@@ -102,7 +102,7 @@ class Compiled:
 
     def _began(self, now_s: float) -> None:
         self.memory.sim["now"] = now_s
-        for name in ("stations", "topics"):
+        for name in ("stations", "topics", "hosts"):
             self.memory.table(name)["since_s"] = now_s
         self.memory.table("stations")["window_s"] = now_s
         if self.observer is not None:
@@ -224,7 +224,10 @@ class Compiled:
     def set_servers(self, station: int, servers: int) -> None:
         """A station has this many servers from now on."""
         self._check_index("station", station, len(self.tables.stations))
-        self.memory.reserve("heap", self.memory.get("heap_len") + self.memory.get("margin") + max(0, servers))
+        more = max(0, servers)
+        self.memory.reserve("heap", self.memory.get("heap_len") + self.memory.get("margin") + 3 * more)
+        if self.tables.stations["tracked"][station]:
+            self.memory.reserve_processes(more)
         self._ask(k.SET_SERVERS, station, servers)
 
     def crash(self, topic: int, member: int) -> None:
@@ -267,7 +270,7 @@ class Compiled:
             marks=memory.table("marks")[: memory.get("marked")].copy(),
             stations=self._station_counts(),
             topics=self._topic_counts(),
-            hosts=np.zeros(0, HOST_COUNTS),
+            hosts=_fields(memory.table("hosts"), HOST_COUNTS),
         )
 
     def _station_counts(self) -> np.ndarray:
@@ -275,9 +278,11 @@ class Compiled:
         stations, tasks = self.memory.table("stations"), self.memory.table("tasks")
         counts = _fields(stations, STATION_COUNTS)
         counts["present_end"] = stations["busy"] + stations["waiting"] + stations["present"]
-        here = tasks[np.isin(tasks["state"], (QUEUED, SERVED, SHARED))]
-        stayed_s = self.env.now - np.maximum(here["entered_s"], stations["window_s"][here["place"]])
-        counts["sojourn_s"] += np.bincount(here["place"], weights=stayed_s, minlength=len(stations))
+        here, processes = tasks[np.isin(tasks["state"], (QUEUED, SERVED, SHARED, WORKING))], self.memory.table("processes")
+        held = processes[processes["held"] == 1]
+        for place, entered_s in ((here["place"], here["entered_s"]), (held["station"], held["entered_s"])):
+            stayed_s = self.env.now - np.maximum(entered_s, stations["window_s"][place])
+            counts["sojourn_s"] += np.bincount(place, weights=stayed_s, minlength=len(stations))
         return counts
 
     def _topic_counts(self) -> np.ndarray:

@@ -27,6 +27,7 @@ from model.engines.compiled_group import (
     member_event,
     restore,
 )
+from model.engines.compiled_hosts import catch_up_host, open_host
 from model.engines.compiled_lists import (
     AGENDA_LINE,
     NONE,
@@ -54,13 +55,16 @@ from model.engines.compiled_rows import (
 from model.engines.compiled_stations import (
     catch_up,
     complete,
+    cores_done,
     first_done,
     open_station,
     set_servers,
+    worked,
 )
 from model.engines.compiled_tables import (
     floats,
     heap,
+    hosts,
     integers,
     lines,
     schedules,
@@ -72,14 +76,18 @@ from model.engines.compiled_tables import (
 )
 from model.engines.compiled_tasks import (
     NO_PATH,
+    ON_HELD,
     SERVED,
+    WORKING,
     new_request,
     ready,
+    ready_first,
 )
 from model.engines.compiled_topics import acknowledge, lingered, open_topic
 from model.engines.order import (
     ACKNOWLEDGE,
     ARRIVE,
+    CORES,
     DEADLINE,
     LINGER,
     SHARE,
@@ -124,6 +132,8 @@ def happen(sim: Any, what: Any, number: int, who: int) -> None:
         if tasks(sim, who).wake == number:
             if tasks(sim, who).state == SERVED:
                 complete(sim, who)
+            elif tasks(sim, who).state == WORKING or tasks(sim, who).state == ON_HELD:
+                worked(sim, who)
             else:
                 ready(sim, who)
     elif kind == ARRIVE:
@@ -132,10 +142,13 @@ def happen(sim: Any, what: Any, number: int, who: int) -> None:
         if tasks(sim, who).deadline == number:
             withdraw(sim, who)
             if fail(sim, who, TIMED_OUT) == HERE:
-                ready(sim, who)
+                ready_first(sim, who)  # before those who got what it held
     elif kind == SHARE:
         if stations(sim, who).plan == number:
             first_done(sim, who)
+    elif kind == CORES:
+        if hosts(sim, who).plan == number:
+            cores_done(sim, who)
     else:
         k, portion = signed((what >> FOUR) & INDEX), signed((what >> SIXTEEN) & PORTION)
         epoch = signed(what >> THIRTY_TWO)
@@ -260,6 +273,11 @@ def kernel(address: int, command: int, a: int, b: int, time_s: float) -> int:
                 open_station(sim, stations(sim, s))
             else:
                 catch_up(sim, stations(sim, s))
+        for h in range(sim.host_count):
+            if command == OPEN_WINDOW:
+                open_host(sim, hosts(sim, h))
+            else:
+                catch_up_host(sim, hosts(sim, h))
         for k in range(sim.topic_count):
             if command == OPEN_WINDOW:
                 open_topic(sim, topics(sim, k))

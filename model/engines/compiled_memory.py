@@ -24,8 +24,9 @@ class Memory:
         self._arrays: dict[str, np.ndarray] = {}
         self._constant(tables)
         self._parts(tables)
+        self._processes(tables)
         members = int(tables.topics["consumers"].sum())
-        self.set("margin", 64 + len(tables.steps) + members)  # rows of one turn, and timers of one group
+        self.set("margin", 64 + 2 * len(tables.steps) + members)  # rows of one turn, and timers of one group
         self.set("wanted", self.get("margin"))
         self.set("stream", -1)
         for name in ("tasks", "heap", "log", "told", "marks", "cached", *_REQUESTS):
@@ -67,7 +68,7 @@ class Memory:
         return np.zeros(rows, c.RECORDS.get(name, c.COLUMNS.get(name)))
 
     def _constant(self, tables: t.Tables) -> None:
-        for name in ("steps", "costs", "distributions", "values", "ttl_s", "first_row", "priority_class"):
+        for name in ("steps", "costs", "distributions", "values", "ttl_s", "first_row", "priority_class", "colds"):
             self._keep(name, np.ascontiguousarray(getattr(tables, name)))
 
     def _parts(self, tables: t.Tables) -> None:
@@ -80,10 +81,11 @@ class Memory:
             "counts_keys",
             int((tables.costs["attribute"] == t.KEYS).any() or (tables.steps["attribute"] == t.KEYS).any()),
         )
-        lines = np.zeros(1 + classes * len(tables.stations), c.LINE)
+        self.set("run_queues", 1 + classes * len(tables.stations))
+        lines = np.zeros(self.get("run_queues") + len(tables.hosts), c.LINE)
         lines["head"] = lines["tail"] = -1
         stations = _extended(tables.stations, c.STATION)
-        stations["root"] = -1
+        stations["root"] = stations["idle"] = -1
         topics = _extended(tables.topics, c.TOPIC)
         counts = tables.topics["partitions"]
         topics["first_partition"] = np.cumsum(counts) - counts
@@ -102,6 +104,14 @@ class Memory:
         self._keep("quotas", _extended(tables.quotas, c.QUOTA_STATE))
         self._keep("schedules", np.zeros(0, c.SCHEDULE))
         self._keep("distinct", np.zeros(1, "i8"))
+
+    def _processes(self, tables: t.Tables) -> None:
+        """Hosts, and room for the processes of stations that have some; none has ever run."""
+        self.set("host_count", len(tables.hosts))
+        hosts = _extended(tables.hosts, c.HOST_STATE)
+        hosts["root"] = hosts["last"] = -1
+        self._keep("hosts", hosts)
+        self._keep("processes", _never_run(int(tables.stations["servers"][tables.stations["tracked"] == 1].sum())))
 
     # ---- growth
     def grow(self) -> None:
@@ -128,6 +138,12 @@ class Memory:
             larger = self._new(name, max(rows, 2 * len(array)))
             larger[: len(array)] = array
             self._keep(name, larger)
+
+    def reserve_processes(self, more: int) -> None:
+        """Room for so many more processes than there are."""
+        rows, old = self.get("processes_used") + more, self._arrays["processes"]
+        if rows > len(old):
+            self._keep("processes", np.concatenate([old, _never_run(rows - len(old))]))
 
     def reserve_requests(self, more: int) -> None:
         """Room in the requests' columns for so many more."""
@@ -166,6 +182,12 @@ class Memory:
         self._keep("cached", np.zeros(size, c.CACHED))
         kernel(self.address, REHASH, 0, 0, self.now())
         self._keep("cached_before", np.zeros(0, c.CACHED))
+
+
+def _never_run(count: int) -> np.ndarray:
+    rows = np.zeros(count, c.PROCESS)
+    rows["ran_s"] = -np.inf
+    return rows
 
 
 def _extended(rows: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:

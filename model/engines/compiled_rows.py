@@ -13,7 +13,7 @@ import numpy as np
 
 from model.engines.compiled_group import catch_up_topic, committed, failed, member_of, mourn, partition_of
 from model.engines.compiled_lists import AGENDA_LINE, NONE, bits_of, schedule, signed, take, what_of_task, whose_task
-from model.engines.compiled_stations import enter, give_up
+from model.engines.compiled_stations import TO_HOLD, enter, give_up, release, release_down_to, work_on_held
 from model.engines.compiled_tables import (
     cached,
     cached_before,
@@ -30,10 +30,10 @@ from model.engines.compiled_tables import (
 from model.engines.compiled_tasks import (
     JOINING,
     NO_PATH,
+    ON_HELD,
     PUBLISHED,
     RUNNING,
     SERVED,
-    SHARED,
     TIMED,
     answer,
     attribute,
@@ -53,14 +53,17 @@ from model.tables import (
     ACQUIRE,
     BRANCH,
     DELAY,
+    END_TRY,
     FAILED_ROW,
     LOOKUP,
     MARK,
     NO_ATTRIBUTE,
     PUBLISH,
+    RELEASE,
     RESPOND,
     SCATTER,
     SERVE,
+    SERVE_HELD,
     TRY,
 )
 from model.variates import key_of, mix, path_of, unit
@@ -75,7 +78,7 @@ def withdraw(sim: Any, i: int) -> None:
     """Take back whatever the task waits for."""
     task = tasks(sim, i)
     state = task.state
-    if SERVED <= state <= SHARED:  # or QUEUED: the three that are at a station
+    if SERVED <= state <= ON_HELD:  # all that are at a station
         give_up(sim, i)
     elif state == PUBLISHED:
         retract(sim, i)
@@ -95,6 +98,7 @@ def fail(sim: Any, i: int, failure: int) -> int:
     if task.try_row < 0:
         task.row = FAILED_ROW
         return HERE
+    release_down_to(sim, i, task.try_held)
     step = steps(sim, task.try_row)
     task.attempt += 1
     if task.attempt < step.count:
@@ -110,6 +114,7 @@ def fail(sim: Any, i: int, failure: int) -> int:
 def end(sim: Any, i: int, has_failed: bool) -> None:
     """The task's last row: the request's outcome, the batch's commit, the parent's join."""
     task = tasks(sim, i)
+    release_down_to(sim, i, NONE)
     if task.topic >= 0:
         if has_failed:
             failed(sim, task.topic, task.member)
@@ -144,6 +149,7 @@ def crash(sim: Any, k: int, m: int) -> None:
             take(sim, AGENDA_LINE, i)
         else:
             withdraw(sim, i)
+        release_down_to(sim, i, NONE)
         free_task(sim, i)
     mourn(sim, k, m)
 
@@ -276,7 +282,7 @@ def perform(sim: Any, i: int) -> int:
         return scatter(sim, i, step)
     task.row = step.next
     if op == SERVE:
-        if enter(sim, target, i, duration(sim, task, step)):
+        if enter(sim, target, i, duration(sim, task, step), NONE):
             return WAITS
         return fail(sim, i, REJECTED)
     if op == DELAY:
@@ -307,10 +313,17 @@ def perform(sim: Any, i: int) -> int:
             sim.spare_turns = 0
             mark_batch(sim, i, target)
     elif op == TRY:
-        task.try_row = row
+        task.try_row, task.try_held = row, task.held
         if step.seconds > 0.0:
             what = what_of_task(task.path, DEADLINE)
             task.deadline = schedule(sim, step.seconds, whose_task(task.origin), what, i)
-    else:  # END_TRY
+    elif op == END_TRY:
         task.try_row, task.attempt, task.deadline = NONE, 0, 0
+    elif op == RELEASE:
+        release(sim, i, True)
+    elif op == SERVE_HELD:
+        work_on_held(sim, i, target, duration(sim, task, step))
+        return WAITS
+    else:  # HOLD
+        return WAITS if enter(sim, target, i, 0.0, TO_HOLD) else fail(sim, i, REJECTED)
     return HERE

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from model.engines.compiled_hosts import demand_of, drop, start, stop, take_process
 from model.engines.compiled_lists import (
     MACHINERY,
+    NONE,
     append,
     join_heap,
     leave_heap,
@@ -17,11 +19,13 @@ from model.engines.compiled_lists import (
     take,
     what_of_machinery,
 )
-from model.engines.compiled_tables import lines, stations, tasks
-from model.engines.compiled_tasks import QUEUED, RUNNING, SERVED, SHARED, ready, wake_after
+from model.engines.compiled_tables import hosts, lines, processes, stations, tasks
+from model.engines.compiled_tasks import ON_HELD, QUEUED, RUNNING, SERVED, SHARED, WORKING, ready, wake_after
 from model.engines.order import SHARE
 from model.kernel_cache import part
 from model.tables import PRIORITY, PROCESSOR_SHARING
+
+TO_HOLD = -2  # the `process` of a task that waits for a server to hold
 
 
 @part
@@ -60,29 +64,45 @@ def leave(sim: Any, station: Any, task: Any) -> None:
 
 # ---- first come first served, and by priority
 @part
-def begin(sim: Any, station: Any, i: int) -> None:
-    """Service begins."""
-    task = tasks(sim, i)
+def count_wait(sim: Any, station: Any, task: Any) -> None:
+    """Another server is busy, and the wait for it is over."""
     station.busy += 1
     wait_s = sim.now - task.entered_s
     station.waits += 1
     station.waited += wait_s > 0
     station.wait_s += wait_s
+
+
+@part
+def begin(sim: Any, s: int, i: int) -> None:
+    """Service begins."""
+    station = stations(sim, s)
+    if station.tracked:
+        employ(sim, s, i, NONE, NONE)
+        return
+    task = tasks(sim, i)
+    count_wait(sim, station, task)
     wake_after(sim, i, task.work_s, SERVED)
 
 
 @part
+def next_waiting(sim: Any, s: int) -> int:
+    """Take the first who waits, of the most urgent class."""
+    line = 1 + s * sim.classes
+    while lines(sim, line).head < 0:
+        line += 1
+    i = lines(sim, line).head
+    take(sim, line, i)
+    stations(sim, s).waiting -= 1
+    return int(i)
+
+
+@part
 def serve_waiting(sim: Any, s: int) -> None:
-    """Free servers take those who wait, the most urgent class first."""
+    """Free servers take those who wait."""
     station = stations(sim, s)
     while station.busy < station.servers and station.waiting > 0:
-        line = 1 + s * sim.classes
-        while lines(sim, line).head < 0:
-            line += 1
-        i = lines(sim, line).head
-        take(sim, line, i)
-        station.waiting -= 1
-        begin(sim, station, i)
+        begin(sim, s, next_waiting(sim, s))
 
 
 @part
@@ -97,6 +117,98 @@ def complete(sim: Any, i: int) -> None:
     station.busy -= 1
     serve_waiting(sim, s)
     ready(sim, i)
+
+
+# ---- servers that are processes, or are held
+@part
+def employ(sim: Any, s: int, i: int, p: int, before: int) -> None:
+    """A task gets a process: p, which has just worked for the task `before` if that is one, or an idle one if p is none."""
+    station, task = stations(sim, s), tasks(sim, i)
+    count_wait(sim, station, task)
+    if p < 0:
+        p = take_process(sim, s)
+    if task.process == TO_HOLD:
+        if before >= 0:
+            stop(sim, before)
+        process = processes(sim, p)
+        process.held, process.entered_s, process.next = 1, task.entered_s, task.held
+        task.held = p
+        ready(sim, i)
+    else:
+        task.process = p
+        start(sim, i, WORKING, demand_of(sim, p, task.work_s), before)
+
+
+@part
+def free_process(sim: Any, s: int, p: int, before: int) -> None:
+    """A process is free: who waits is taken up at once, else it sleeps."""
+    station = stations(sim, s)
+    station.busy -= 1
+    if station.busy < station.servers and station.waiting > 0:
+        employ(sim, s, next_waiting(sim, s), p, before)
+        serve_waiting(sim, s)
+        return
+    if before >= 0:
+        stop(sim, before)
+    processes(sim, p).next = station.idle
+    station.idle = p
+
+
+@part
+def worked(sim: Any, i: int) -> None:
+    """A process has done its work for a task."""
+    task = tasks(sim, i)
+    drop(sim, i)
+    if task.state == ON_HELD:
+        stop(sim, i)
+    else:
+        s = task.place
+        station = stations(sim, s)
+        catch_up(sim, station)
+        leave(sim, station, task)
+        station.completed += 1
+        free_process(sim, s, task.process, i)
+    ready(sim, i)
+
+
+@part
+def cores_done(sim: Any, h: int) -> None:
+    """The planned event of a host has come."""
+    worked(sim, hosts(sim, h).root)
+
+
+@part
+def work_on_held(sim: Any, i: int, s: int, work_s: float) -> None:
+    """Work on the server of station s that the task holds, without waiting."""
+    task = tasks(sim, i)
+    p = task.held
+    while processes(sim, p).station != s:
+        p = processes(sim, p).next
+    task.process = p
+    start(sim, i, ON_HELD, demand_of(sim, p, work_s), NONE)
+
+
+@part
+def release(sim: Any, i: int, ended: bool) -> None:
+    """The server that was taken last is held no more, because the steps have `ended`, or because their task gave up."""
+    task = tasks(sim, i)
+    p = task.held
+    process = processes(sim, p)
+    s = process.station
+    station = stations(sim, s)
+    catch_up(sim, station)
+    task.held, process.held = process.next, 0
+    station.sojourn_s += sim.now - max(process.entered_s, station.window_s)
+    station.completed += ended
+    station.withdrawn += not ended
+    free_process(sim, s, p, NONE)
+
+
+@part
+def release_down_to(sim: Any, i: int, kept: int) -> None:
+    """Give up the servers held, those from `kept` on apart."""
+    while tasks(sim, i).held != kept:
+        release(sim, i, False)
 
 
 # ---- processor sharing, planned in virtual time
@@ -138,8 +250,8 @@ def first_done(sim: Any, s: int) -> None:
 
 # ---- all
 @part
-def enter(sim: Any, s: int, i: int, work_s: float) -> bool:
-    """Begin service, or wait for it; False when the waiting room is full."""
+def enter(sim: Any, s: int, i: int, work_s: float, process: int) -> bool:
+    """Begin service or hold a server (`process` says which), or wait for one; False when the waiting room is full."""
     station, task = stations(sim, s), tasks(sim, i)
     catch_up(sim, station)
     station.arrived += 1
@@ -149,7 +261,7 @@ def enter(sim: Any, s: int, i: int, work_s: float) -> bool:
     if full and 0 <= station.queue_limit <= in_line:
         station.rejected += 1
         return False
-    task.place, task.entered_s, task.work_s = s, sim.now, work_s
+    task.place, task.entered_s, task.work_s, task.process = s, sim.now, work_s, process
     if sharing:
         station.waited += station.present >= station.servers
         task.state, task.alone_s = SHARED, work_s
@@ -163,7 +275,7 @@ def enter(sim: Any, s: int, i: int, work_s: float) -> bool:
         station.waiting += 1
         append(sim, line_of(sim, s, task), i)
     else:
-        begin(sim, station, i)
+        begin(sim, s, i)
     return True
 
 
@@ -172,9 +284,18 @@ def give_up(sim: Any, i: int) -> None:
     """A task leaves before its service is over."""
     task = tasks(sim, i)
     s, state = task.place, task.state
+    if state == ON_HELD:
+        drop(sim, i)
+        stop(sim, i)
+        return
     station = stations(sim, s)
     catch_up(sim, station)
     station.withdrawn += 1
+    if state == WORKING:
+        leave(sim, station, task)
+        drop(sim, i)
+        free_process(sim, s, task.process, i)
+        return
     task.state, task.wake = RUNNING, 0
     if state == SHARED:
         leave_shared(sim, s, i)

@@ -27,8 +27,8 @@ from numba.extending import (
     register_model,
 )
 
-from model.recording import MARK, STATION_COUNTS, TOPIC_COUNTS
-from model.tables import COST, DISTRIBUTION, QUOTA, STEP
+from model.recording import HOST_COUNTS, MARK, STATION_COUNTS, TOPIC_COUNTS
+from model.tables import COLD, COST, DISTRIBUTION, QUOTA, STEP
 from model.tables import TOPIC as TOPIC_ROW
 
 
@@ -51,7 +51,8 @@ TASK = record(
     u8="path",
     f8="work_s entered_s alone_s weight",
     i4="""row state place next prev wake deadline attempt try_row failure
-          parent parent_epoch join_epoch pending spawned ordinal priority topic member events keys record child""",
+          parent parent_epoch join_epoch pending spawned ordinal priority topic member events keys record child
+          process held try_held""",
 )
 EVENT = record(f8="time", u8="whose what", i4="number who")  # see compiled_lists.py
 LINE = record(i4="head tail")
@@ -60,6 +61,10 @@ STATION = extended(
     i4="discipline queue_limit busy waiting present root plan tracked host preempts gc_every first_cold colds idle",
     i8="turns",
     f8="virtual_s since_s window_s gc_pause_s wake_s",
+)
+PROCESS = record(f8="ran_s entered_s", i4="station next collected awake held")
+HOST_STATE = extended(
+    HOST_COUNTS, i4="discipline working last root plan", i8="turns", f8="speed virtual_s since_s"
 )
 TOPIC = extended(
     TOPIC_COUNTS,
@@ -98,6 +103,9 @@ RECORDS: dict[str, np.dtype[Any]] = {
     "heap": EVENT,
     "lines": LINE,
     "stations": STATION,
+    "processes": PROCESS,
+    "hosts": HOST_STATE,
+    "colds": COLD,
     "topics": TOPIC,
     "partitions": PARTITION,
     "members": MEMBER,
@@ -154,6 +162,9 @@ SIM = np.dtype(
                 "broken",
                 "station_count",
                 "topic_count",
+                "host_count",
+                "run_queues",  # the first of the lines that are run queues
+                "processes_used",
             )
         ),
         *((f"{name}_at", "i8") for name in (*RECORDS, *COLUMNS)),
@@ -332,6 +343,7 @@ stations, topics, partitions, members = (
 )
 log, schedules, told = _rows_of("log"), _rows_of("schedules"), _rows_of("told")
 cached, cached_before = _rows_of("cached"), _rows_of("cached_before")
+processes, hosts, colds = _rows_of("processes"), _rows_of("hosts"), _rows_of("colds")
 quotas, marks = _rows_of("quotas"), _rows_of("marks")
 steps, costs, distributions = _rows_of("steps"), _rows_of("costs"), _rows_of("distributions")
 operation, arrived, responded, finished = (_column_of(n) for n in ("operation", "arrived", "responded", "finished"))

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from model.engines.compiled_lists import AGENDA_LINE, NONE, append, schedule, what_of_task, whose_task
+from model.engines.compiled_lists import AGENDA_LINE, NONE, append, prepend, schedule, what_of_task, whose_task
 from model.engines.compiled_tables import (
     arrived,
     costs,
@@ -30,8 +30,9 @@ from model.kernel_cache import part
 from model.tables import EVENTS, KEYS
 from model.variates import draw, key_of, path_of
 
-# What a task waits for. FREE: its place in the table is empty.
-FREE, RUNNING, TIMED, SERVED, QUEUED, SHARED, PUBLISHED, JOINING = range(8)
+# What a task waits for. FREE: its place in the table is empty. WORKING: a process of a station works for it, or the process that
+# it holds (ON_HELD).
+FREE, RUNNING, TIMED, SERVED, QUEUED, SHARED, WORKING, ON_HELD, PUBLISHED, JOINING = range(10)
 TOLD_ANSWER, TOLD_MARK = 0, 1
 NO_PATH = np.uint64(0)
 
@@ -46,6 +47,15 @@ def ready(sim: Any, i: int) -> None:
 
 
 @part
+def ready_first(sim: Any, i: int) -> None:
+    """Put a task at the head of the agenda."""
+    task = tasks(sim, i)
+    task.state = RUNNING
+    task.wake = 0
+    prepend(sim, AGENDA_LINE, i)
+
+
+@part
 def new_task(sim: Any, origin: int, path: Any, row: int, attributes: int, priority: int) -> int:
     """A task that takes its place on the agenda."""
     i = sim.free_task
@@ -54,7 +64,7 @@ def new_task(sim: Any, origin: int, path: Any, row: int, attributes: int, priori
     sim.idle_tasks -= 1
     task.origin, task.path, task.row, task.attributes, task.priority = origin, path, row, attributes, priority
     task.ordinal = task.spawned = task.attempt = task.failure = task.events = task.keys = task.deadline = 0
-    task.try_row = task.parent = task.topic = task.member = NONE
+    task.try_row = task.parent = task.topic = task.member = task.held = NONE
     task.weight = 1.0
     ready(sim, i)
     return int(i)

@@ -43,6 +43,10 @@ class Draw:
         self.grid = bool(self.rng.random() < 0.5)
         self.stations = int(self.rng.integers(1, 5))
         self.topics = int(self.rng.integers(0, 4))
+        self.hosts = int(self.rng.choice([0, 1, 1, 2]))
+        disciplines = [str(self.rng.choice(net.DISCIPLINES)) for _ in range(self.stations)]
+        self.made = [self.station(number, discipline) for number, discipline in enumerate(disciplines)]
+        self.held: tuple[str, ...] = ()
 
     def whole(self, low: int, high: int) -> int:
         return int(self.rng.integers(low, high))
@@ -98,7 +102,7 @@ class Draw:
         if topic < 0 and not child:
             kinds += ["respond"]
         if depth < 3:
-            kinds += ["branch", "lookup", "scatter", "scatter"] + ([] if in_try else ["try", "try"])
+            kinds += ["branch", "lookup", "scatter", "scatter", "hold", "hold"] + ([] if in_try else ["try", "try"])
         if topic + 1 < self.topics and not in_batch:
             kinds += ["publish"] * 3
         if in_batch and not child and depth < 3:
@@ -106,6 +110,8 @@ class Draw:
         kind = self.pick(kinds)
         if kind == "mark" and in_batch and child:
             kind = "delay"
+        if kind == "hold":
+            return self.hold(depth, in_try=in_try, **where)
         if kind == "delay":
             return net.Delay(self.time(), self.per(in_batch))
         if kind == "mark":
@@ -133,7 +139,10 @@ class Draw:
             each = kind == "each"
             inside = {"topic": topic, "in_batch": in_batch and not each, "child": True, "in_try": False}
             count: int | str = "count" if not in_batch and self.chance(0.5) else self.whole(0, 4)
-            return net.Scatter(self.steps(depth + 1, 2, **inside), 1 if each else count, self.chance(0.6), each)
+            held, self.held = self.held, ()
+            children = self.steps(depth + 1, 2, **inside)
+            self.held = held
+            return net.Scatter(children, 1 if each else count, self.chance(0.6), each)
         if kind == "try":
             return net.Try(
                 self.steps(depth + 1, 3, in_try=True, **where),
@@ -143,7 +152,43 @@ class Draw:
                 growth=self.pick((1.0, 2.0)),
                 otherwise=self.steps(depth + 1, 1, in_try=False, **where) if self.chance(0.3) else (),
             )
-        return net.Serve(f"s{self.whole(0, self.stations)}", self.time(), self.per(in_batch))
+        station = self.pick(self.held) if self.held and self.chance(0.4) else f"s{self.whole(0, self.stations)}"
+        return net.Serve(station, self.time(), self.per(in_batch))
+
+    def hold(self, depth: int, **where: Any) -> net.Step:
+        """Whoever holds servers takes them in one order, or many would wait for each other for good."""
+        last = max(self.held, default="")
+        free = [one.name for one in self.made if one.discipline != "processor_sharing" and one.name > last]
+        if not free:
+            return net.Delay(self.time())
+        station = self.pick(free)
+        held, self.held = self.held, (*self.held, station)
+        steps = self.steps(depth + 1, 3, **where)
+        self.held = held
+        return net.Hold(station, steps)
+
+    # ---- hosts and stations
+    def station(self, number: int, discipline: Any) -> net.Station:
+        queue_limit = self.pick((None, None, 0, 2, 5))
+        if discipline == "processor_sharing" or (self.hosts == 0 and self.chance(0.7)):
+            return net.Station(f"s{number}", self.whole(1, 4), discipline, queue_limit)
+        idle_s = sorted({self.seconds(2.0) for _ in range(self.whole(0, 4))})
+        collects = self.chance(0.3)
+        return net.Station(
+            f"s{number}",
+            self.whole(1, 4),
+            discipline,
+            queue_limit,
+            host=f"h{self.whole(0, self.hosts)}" if self.hosts and self.chance(0.8) else None,
+            preempts=self.chance(0.6),
+            wake_s=self.pick((0.0, 0.25 if self.grid else 0.013)),
+            cold=tuple((at_s, self.pick((0.5, 1.0, 2.0) if self.grid else (0.7, 1.0, 1.9))) for at_s in idle_s),
+            gc_every=self.whole(1, 6) if collects else 0,
+            gc_pause_s=self.pick((0.5, 0.77)) if collects else 0.0,
+        )
+
+    def host(self, number: int) -> net.Host:
+        return net.Host(f"h{number}", self.whole(1, 4), self.pick(net.HOST_DISCIPLINES), self.pick((1.0, 1.0, 0.5, 1.3)))
 
     def topic(self, number: int) -> net.Topic:
         return net.Topic(
@@ -162,15 +207,6 @@ class Draw:
         )
 
     def network(self) -> net.Network:
-        stations = tuple(
-            net.Station(
-                f"s{number}",
-                self.whole(1, 4),
-                self.pick(net.DISCIPLINES),
-                self.pick((None, None, 0, 2, 5)),
-            )
-            for number in range(self.stations)
-        )
         operations = tuple(
             net.Operation(
                 f"o{number}",
@@ -181,12 +217,13 @@ class Draw:
         )
         return net.Network(
             operations=operations,
-            stations=stations,
+            stations=tuple(self.made),
             topics=tuple(self.topic(number) for number in range(self.topics)),
             caches=(net.Cache("c0", 1.0), net.Cache("c1", 2.5)),
             quotas=(net.Quota("quota", 4.0, 2.0),),
             attributes=ATTRIBUTES,
             milestones=tuple(net.Milestone(name) for name in MILESTONES),
+            hosts=tuple(self.host(number) for number in range(self.hosts)),
         )
 
     def attributes(self, count: int) -> np.ndarray:
@@ -326,7 +363,7 @@ def differences(a: Recording, b: Recording) -> list[str]:
             found.append(name)
     if a.marks.dtype != b.marks.dtype or a.marks.tobytes() != b.marks.tobytes():
         found.append("marks")
-    for kind in ("stations", "topics"):
+    for kind in ("stations", "topics", "hosts"):
         x, y = getattr(a, kind), getattr(b, kind)
         for name in x.dtype.names:
             same = (
@@ -358,7 +395,11 @@ def main(first: int, last: int) -> int:
     """Compare the cases first to last - 1. Returns how many differ."""
     began, different = time.perf_counter(), 0
     totals = dict.fromkeys(
-        ("grid", "requests", "marks", "told", "failed attempts", "redelivered", "duplicates", "batches", *OUTCOMES), 0
+        (
+            "grid", "requests", "marks", "told", "failed attempts", "redelivered", "duplicates", "batches", "woken", "preempted",
+            *OUTCOMES,
+        ),
+        0,
     )
     for seed in range(first, last):
         found, given, recording, told = compare(seed)
@@ -374,6 +415,8 @@ def main(first: int, last: int) -> int:
         totals["duplicates"] += int(
             (recording.topics["duplicates_skipped"] + recording.topics["duplicates_applied"]).sum()
         )
+        totals["woken"] += int(recording.hosts["woken"].sum())
+        totals["preempted"] += int(recording.hosts["preempted"].sum())
         totals["batches"] += int(recording.topics["batches"].sum())
         for code, name in enumerate(OUTCOMES):
             totals[name] += int((recording.outcome == code).sum())
