@@ -227,7 +227,7 @@ class Compiled:
         more = max(0, servers)
         self.memory.reserve("heap", self.memory.get("heap_len") + self.memory.get("margin") + 3 * more)
         if self.tables.stations["tracked"][station]:
-            self.memory.reserve_processes(more)
+            self.memory.reserve_processes(station, more)
         self._ask(k.SET_SERVERS, station, servers)
 
     def crash(self, topic: int, member: int) -> None:

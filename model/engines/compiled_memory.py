@@ -111,7 +111,8 @@ class Memory:
         hosts = _extended(tables.hosts, c.HOST_STATE)
         hosts["root"] = hosts["last"] = -1
         self._keep("hosts", hosts)
-        self._keep("processes", _never_run(int(tables.stations["servers"][tables.stations["tracked"] == 1].sum())))
+        self._most = tables.stations["servers"] * tables.stations["tracked"]
+        self._keep("processes", _never_run(int(self._most.sum())))
 
     # ---- growth
     def grow(self) -> None:
@@ -139,11 +140,13 @@ class Memory:
             larger[: len(array)] = array
             self._keep(name, larger)
 
-    def reserve_processes(self, more: int) -> None:
-        """Room for so many more processes than there are."""
-        rows, old = self.get("processes_used") + more, self._arrays["processes"]
-        if rows > len(old):
-            self._keep("processes", np.concatenate([old, _never_run(rows - len(old))]))
+    def reserve_processes(self, station: int, servers: int) -> None:
+        """Room for as many processes as each station that has some ever had servers."""
+        self._most[station] = max(self._most[station], servers)
+        old = self._arrays["processes"]
+        missing = int(self._most.sum()) - len(old)
+        if missing > 0:
+            self._keep("processes", np.concatenate([old, _never_run(missing)]))
 
     def reserve_requests(self, more: int) -> None:
         """Room in the requests' columns for so many more."""
