@@ -10,6 +10,8 @@ from model.network import (
     Branch,
     Cache,
     Delay,
+    Hold,
+    Host,
     Lookup,
     Mark,
     Network,
@@ -154,7 +156,9 @@ def test_stations_quotas_and_priorities():
         Operation("z", (Acquire("q"),), priority=7),
     )
     tables = lower(Network(operations, stations, quotas=(Quota("q", 4.0, 3.0),)), 1)
-    assert tables.stations.tolist() == [(3, t.FIFO, -1), (1, t.PRIORITY, 0), (1, t.PROCESSOR_SHARING, -1)]
+    rows = tables.stations[["servers", "discipline", "queue_limit"]].tolist()
+    assert rows == [(3, t.FIFO, -1), (1, t.PRIORITY, 0), (1, t.PROCESSOR_SHARING, -1)]
+    assert not tables.stations["tracked"].any()
     assert tables.priority_class.tolist() == [1, 0, 1]
     assert tables.quotas.tolist() == [(0.25, 0.75)]
     assert tables.first_row.tolist()[:2] == [t.END_ROW, t.END_ROW]
@@ -195,3 +199,18 @@ def test_an_empty_network_has_its_two_ends():
     assert tables.steps["op"].tolist() == [t.FINISH, t.FAIL]
     assert len(tables.distributions) == 1
     assert np.array_equal(tables.values, [0.0])
+
+
+def test_a_server_that_is_held_is_kept_until_the_release_and_serves_whoever_holds_it():
+    """A child holds nothing of its parent's."""
+    inner = (Serve("pool", ONE), Scatter((Serve("pool", ONE),)), Serve("desk", ONE))
+    stations = (Station("desk"), Station("pool", host="m"), Station("fast", cold=((1.0, 1.0), (2.0, 3.0))))
+    tables = lower(network(Hold("pool", inner), Serve("pool", ONE), stations=stations, hosts=(Host("m", 2, "fifo", 3.0),)), 1)
+    assert path(tables) == ["ask/1", "ask/1/held/1", "ask/1/held/2", "ask/1/held/3", "ask/1/release", "ask/2", "end"]
+    rows = rows_of(tables)
+    ops = [t.HOLD, t.SERVE_HELD, t.SCATTER, t.SERVE, t.RELEASE, t.SERVE]
+    assert [rows[name]["op"] for name in path(tables)[:-1]] == ops
+    assert rows["ask/1/held/2/child/1"]["op"] == t.SERVE
+    assert tables.stations[["host", "tracked", "first_cold", "colds"]].tolist() == [(-1, 0, 0, 0), (0, 1, 0, 0), (-1, 1, 0, 2)]
+    assert tables.hosts.tolist() == [(2, t.RUN_QUEUE, 3.0)]
+    assert tables.colds.tolist() == [(1.0, 1.0), (2.0, 3.0)]

@@ -10,7 +10,7 @@ from model import network as net
 from model.queueing_theory import MMc
 from model.simulation import simulate
 from scenarios.durations import FORMS, duration
-from scenarios.fields import Place
+from scenarios.fields import Place, ScenarioError
 from scenarios.loader import load_scenario
 
 EVERY_WORD = """
@@ -173,3 +173,61 @@ def test_the_example_in_the_readme_is_a_scenario(tmp_path):
     path.write_text(readme.read_text().split("```toml\n")[1].split("```")[0])
     declared = load_scenario(str(path)).declared
     assert declared is not None and declared.network.names("topics") == ("parcels",)
+
+
+def test_hosts_processes_and_held_servers(write):
+    path = write(
+        """
+[run]
+duration_s = 10
+[network.hosts.machine]
+cores = 2
+discipline = "wake_preemption"
+speed = 1.5
+[network.stations.app]
+host = "machine"
+preempts = false
+wake_us = 20
+cold = [{ idle_ms = 0.5, factor = 1 }, { idle_ms = 16, factor = 2 }]
+gc_every = 1_000
+gc_pause_ms = 12
+[network.stations.pool]
+servers = 4
+[network.operations.ask]
+arrivals = { rate_per_s = 100 }
+steps = [{ hold = "pool", steps = [{ serve = "app", service_time = { distribution = "constant", mean_ms = 1 } }] }]
+"""
+    )
+    scenario = load_scenario(path)
+    assert scenario.declared is not None
+    network = scenario.declared.network
+    assert network.hosts == (net.Host("machine", 2, "wake_preemption", 1.5),)
+    assert network.stations[0] == net.Station(
+        "app", host="machine", preempts=False, wake_s=20e-6, cold=((0.0005, 1.0), (0.016, 2.0)), gc_every=1000, gc_pause_s=0.012
+    )
+    assert network.operations[0].steps == (net.Hold("pool", (net.Serve("app", d.constant(0.001)),)),)
+    assert 0 < simulate(scenario).document()["hosts"]["machine"]["utilisation"] < 0.2
+
+
+@pytest.mark.parametrize(
+    ("setting", "wrong", "right"),
+    [
+        ('stations.api.host="box"', "stations.api.host", "did you mean"),
+        ('stations.api.cold=[{ idle_ms = 2, factor = 1 }, { idle_ms = 1, factor = 2 }]', "not longer than", "let idle times rise"),
+        ('hosts.boxx.discipline="lifo"', 'is "lifo"', "there are: processor_sharing, fifo, wake_preemption"),
+        ("stations.api.gc_every=5", "gc_every and gc_pause belong together", ""),
+    ],
+)
+def test_a_wrong_host_is_told_in_one_line(setting, wrong, right):
+    with pytest.raises(ScenarioError) as refused:
+        load_scenario("baseline", ["hosts.boxx.cores=1", setting])
+    assert wrong in str(refused.value)
+    assert right in str(refused.value)
+
+
+def test_the_platform_runs_on_a_host():
+    on_host = [f'stations.{name}.host="machine"' for name in ("api", "database")]
+    scenario = load_scenario("one_machine", ["hosts.machine.cores=1", *on_host, "run.duration_s=5"])
+    document = simulate(scenario).document()
+    hosted_s = sum(document["stations"][name]["utilisation"] for name in ("api", "database"))
+    assert 0 < document["hosts"]["machine"]["utilisation"] <= hosted_s
