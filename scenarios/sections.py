@@ -8,7 +8,7 @@ from typing import Any
 
 from model.distributions import Distribution
 from model.hosts import Host
-from model.network import DISCIPLINES
+from model.network import DISCIPLINES, Network
 from model.scenario import (
     STRATEGIES,
     Feed,
@@ -241,7 +241,13 @@ def read_stations(
 
     def station(here: Place, table: Any) -> StationSettings:
         spec = _MEMBERS if here.path[-1] in WORKERS else {**_STATION, **as_processes}
-        return StationSettings(**{"discipline": "fifo", "queue_limit": None, **read_fields(here, table, spec)})
+        settings = StationSettings(**{"discipline": "fifo", "queue_limit": None, **read_fields(here, table, spec)})
+        try:
+            Network((), (settings.station(str(here.path[-1])),), hosts=tuple(hosts))
+        except ValueError as problem:
+            wrong, _, right = str(problem).partition("; ")
+            raise here.error(wrong, right or "correct this station") from problem
+        return settings
 
     return _named(place, value, known, station)
 

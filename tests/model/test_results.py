@@ -215,6 +215,7 @@ SHAPE = {
     "topics": {
         "published", "consumed", "redelivered", "duplicates_applied", "lost", "max_lag", "mean_batch", "mean_lag", "utilisation",
     },
+    "hosts": {"cores", "utilisation", "mean_queue", "woken_per_s", "preempted_per_s"},
 }  # fmt: skip
 
 
