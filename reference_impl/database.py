@@ -95,6 +95,7 @@ CREATE TABLE IF NOT EXISTS post_media (
     UNIQUE (owner_id, idempotency_key)
 );
 CREATE INDEX IF NOT EXISTS post_media_pending ON post_media (checked_at) WHERE upload_status = 'pending';
+CREATE INDEX IF NOT EXISTS post_media_pending_of ON post_media (owner_id) WHERE upload_status = 'pending';
 CREATE TABLE IF NOT EXISTS devices (
     id         bigint PRIMARY KEY,        -- chosen by the device
     user_id    bigint NOT NULL,

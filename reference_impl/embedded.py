@@ -28,6 +28,8 @@ KAFKA_BUCKET = "kafka"
 STOP_SIGNALS: Mapping[str, int] = {POSTGRES: signal.SIGINT, "store": signal.SIGKILL}
 """PostgreSQL's fast shutdown; its SIGTERM would wait for every client to leave. SeaweedFS takes 15 s to leave its own cluster,
 for data that are deleted then anyway."""
+SLOT_KEEPS = "8GB"
+"""Of the database's log, for a capture that does not read it; then it begins anew, rather than that the disk fills."""
 UNPRIVILEGED_ACCOUNTS = ("nobody", "daemon")
 
 
@@ -120,7 +122,8 @@ def start_postgres(scratch: Path, state_dir: Path, port: int) -> tuple[Child, st
             shutil.chown(path, account, pwd.getpwnam(account).pw_gid)
     initialised = _run_as(
         [programs / "initdb", "-D", home / "data", "-U", "postgres", "--auth=scram-sha-256",
-         f"--pwfile={password_file}", "--encoding=utf8", "--locale=C", "--no-sync"],
+         f"--pwfile={password_file}", "--encoding=utf8", "--locale=C", "--no-sync",
+         "--set", f"max_slot_wal_keep_size={SLOT_KEEPS}"],
         account,
     )  # fmt: skip
     if initialised.returncode:

@@ -144,6 +144,8 @@ class Settings:
     """Posts of a new followee that are put in the follower's precomputed feed."""
     upload_part_bytes: int = 8 * 2**20
     """Of every part of an upload but the last; larger where a file would have more than 100. S3 takes 5 MiB or more."""
+    upload_pending_most: int = 100
+    """Pending uploads of one user: each has room for 2 GB in the store."""
     upload_url_expires_s: float = 3600.0
     """How long the presigned URLs of an upload are good."""
     upload_reconcile_after_s: float = 10.0

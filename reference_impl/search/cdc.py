@@ -48,6 +48,9 @@ CREATE_PUBLICATION = f"""
 DO $$ BEGIN
     CREATE PUBLICATION {PUBLICATION} FOR TABLE {", ".join(f"{t} ({', '.join(columns)})" for t, columns in TABLES.items())};
 EXCEPTION WHEN duplicate_object THEN NULL; END $$"""
+# The database gives up a slot that nobody has read for too long (max_slot_wal_keep_size), before its log fills the disk.
+DROP_LOST_SLOT = """
+SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = $1 AND wal_status = 'lost'"""
 GENERATION = "SELECT generation FROM log_generations WHERE topic = $1"
 SNAPSHOT_OF = "SELECT generation FROM search_snapshots WHERE slot = $1"
 FORGET_SNAPSHOT = "DELETE FROM search_snapshots WHERE slot = $1"
@@ -111,8 +114,12 @@ class Capture:
 
     @contextlib.asynccontextmanager
     async def _connected(self) -> AsyncIterator[ReplicationCursor]:
-        """A cursor that streams from the slot; what was missing (publication, slot, indexes, snapshot) is made first."""
+        """A cursor that streams from the slot; what was missing (publication, slot, indexes, snapshot) is made first.
+
+        Where the database has given the slot up a new one begins, and all rows are sent again.
+        """
         await self._pool.execute(CREATE_PUBLICATION)
+        await self._pool.execute(DROP_LOST_SLOT, SLOT)
         connection = await asyncio.to_thread(
             psycopg2.connect, self._settings.database_url, connection_factory=LogicalReplicationConnection
         )

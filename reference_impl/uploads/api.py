@@ -87,7 +87,8 @@ SELECT id, post_id, media_type, size_bytes, part_bytes, upload_id, upload_status
 WHERE owner_id = $1 AND idempotency_key = $2"""
 
 RESERVE = """
-SELECT nextval(pg_get_serial_sequence('post_media', 'id')), nextval(pg_get_serial_sequence('posts', 'id'))
+SELECT nextval(pg_get_serial_sequence('post_media', 'id')), nextval(pg_get_serial_sequence('posts', 'id')),
+    (SELECT count(*) FROM post_media WHERE owner_id = $1 AND upload_status = 'pending')
 FROM users WHERE id = $1"""
 
 INSERT = """
@@ -123,7 +124,9 @@ async def _insert(platform: Platform, owner: int, key: str, title: str, content:
     ids = await platform.pool.fetchrow(RESERVE, owner)
     if ids is None:
         raise ApiError(404, f"there is no user {owner}")
-    media_id, post_id = ids
+    media_id, post_id, pending = ids
+    if pending >= platform.settings.upload_pending_most:  # those that begin at the same moment may be a few more
+        raise ApiError(429, f"{pending} uploads are pending; complete some of them first", {"retry-after": "60"})
     stored_at = object_key(media_id)
     upload_id = await platform.store.begin(stored_at, body.media_type)
     part_bytes = rules.part_bytes(body.size_bytes, platform.settings.upload_part_bytes)

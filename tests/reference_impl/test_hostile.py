@@ -175,6 +175,21 @@ def test_what_is_somebody_elses_stays_so(stack):
     refused(stack.request("PUT", f"/v1/devices/{OTHER}", ME, json=device), {403})
 
 
+def test_a_user_has_a_limited_number_of_pending_uploads(stack):
+    most = stack.state["settings"]["upload_pending_most"]
+    stack.sql(
+        """INSERT INTO post_media (post_id, owner_id, idempotency_key, title, content, media_type, size_bytes, part_bytes, upload_id)
+           SELECT -1, 36, 'of the test ' || n, '', '', 'video/mp4', 1000000, 8388608, '' FROM generate_series(1, $1::int) AS n""",
+        most,
+    )
+    try:
+        answer = stack.request("POST", "/v1/uploads", 36, json=UPLOAD, headers={"Idempotency-Key": "one more"})
+        assert int(refused(answer, {429}).headers["retry-after"]) > 0
+    finally:
+        stack.sql("DELETE FROM post_media WHERE owner_id = 36")
+    assert begin(stack, 36, 10 * MIB)["status"] == "pending"
+
+
 def test_a_replayed_key_does_a_thing_once_and_never_another_thing(stack):
     first, again = (begin(stack, ME, 10 * MIB, key="replayed") for _ in range(2))
     assert again["id"] == first["id"]

@@ -55,7 +55,7 @@ def test_schemathesis_finds_no_error_and_no_violation(stack, tmp_path):
         "--exclude-checks", NOT_CHECKED, "--warnings", "off", "--report", "json", "--report-json-path", str(report),
     ]  # fmt: skip
     done = subprocess.run(
-        command, cwd=tmp_path, capture_output=True, text=True, timeout=400, env=os.environ | {"NO_COLOR": "1"}
+        command, cwd=tmp_path, capture_output=True, text=True, timeout=600, env=os.environ | {"NO_COLOR": "1"}
     )
     assert done.returncode == 0, done.stdout[-5_000:] + done.stderr[-1_000:]
     found = json.loads(report.read_text())

@@ -328,6 +328,31 @@ def test_slot_keeps_the_log_while_nobody_reads_it_and_status_tells(stack):
 
 
 @pytest.mark.slow
+def test_capture_begins_anew_when_the_database_has_given_up_its_slot(stack):
+    wait_until_searchable(stack)
+    title, capture = word(), stack.process("cdc")
+    capture.suspend()
+    try:
+        post = stack.publish(8, title)
+        stack.sql("ALTER SYSTEM SET max_slot_wal_keep_size = '16MB'")
+        stack.sql("SELECT pg_reload_conf()")
+        for _ in range(4):  # four segments of the log, of which one may be kept
+            stack.sql("SELECT pg_logical_emit_message(false, 'a test', 'much')")
+            stack.sql("SELECT pg_switch_wal()")
+        stack.sql("CHECKPOINT")
+        lost = "SELECT count(*) FROM pg_replication_slots WHERE wal_status = 'lost'"
+        eventually(lambda: stack.sql(lost) == [(1,)])
+    finally:
+        stack.sql("ALTER SYSTEM RESET max_slot_wal_keep_size")
+        stack.sql("SELECT pg_reload_conf()")
+        capture.resume()
+    eventually(lambda: found(stack, title) == [post], within_s=60)
+    wait_until_searchable(stack)
+    assert indexed(stack) == rows(stack)
+    assert stack.sql(lost) == [(0,)]
+
+
+@pytest.mark.slow
 def test_without_redis_search_goes_on(stack):
     text = word()
     assert [search(stack, text).headers["X-Cache"] for _ in range(2)] == ["miss", "hit"]
