@@ -133,6 +133,8 @@ class Settings:
     """A post that is not dispatched after this long is dispatched from its row."""
     like_window_s: float = 10.0
     """After a post's author was told of a like, further likes are gathered for so long: "and 20 others"."""
+    notification_events_kept_s: float = 14 * 86_400.0
+    """Longer than the log keeps its records: Kafka's default is 7 days."""
     push_concurrency: int = 32
     """Requests to the push providers that a notification worker has under way at once at most."""
     push_timeout_s: float = 4.0

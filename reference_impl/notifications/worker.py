@@ -43,6 +43,16 @@ FORGET_PROCESSES = """
 WITH gone AS (DELETE FROM api_processes WHERE seen_at < now() - interval '1 minute' RETURNING id)
 DELETE FROM connections WHERE process_id IN (SELECT id FROM gone)"""
 
+# Events are kept to know them when they come again, which is for as long as the log may be read once more. Those whose notification
+# is not delivered yet are needed for its milestone.
+FORGET_EVENTS = """
+DELETE FROM notification_events WHERE id IN (
+    SELECT event.id FROM notification_events AS event
+    WHERE accepted_at < extract(epoch FROM now()) - $1 AND NOT EXISTS (
+        SELECT FROM notifications WHERE notifications.id = notification_id AND delivered_at IS NULL
+    ) LIMIT 10000
+)"""
+
 
 class NotificationWorker:
     """One process's share of both: the topics, and the inbox."""
@@ -87,6 +97,7 @@ class NotificationWorker:
                     self._swept_at = time.monotonic()
                     await self._pool.execute(FORGET_PROCESSES)
                     await self._pool.execute(inbox.RELEASE_ONLINE)
+                    await self._pool.execute(FORGET_EVENTS, self._settings.notification_events_kept_s)
                 if await self.deliver_once():
                     continue
             except Exception:  # whatever it is, the notifications are safe in their rows

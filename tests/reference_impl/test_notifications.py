@@ -406,3 +406,20 @@ def test_nobody_acknowledges_for_somebody_else(stack):
 )  # fmt: skip
 def test_the_local_gateway_refuses_what_the_providers_refuse(gateway, path, headers, body, code):
     assert httpx.post(gateway.url + path, headers=headers, json=body).status_code == code
+
+
+def test_old_events_are_forgotten_unless_their_notification_waits(stack):
+    insert = "INSERT INTO notification_events (id, notification_id, accepted_at) VALUES ($1, $2, $3)"
+    waiting, old, young, needed = (uuid.uuid4() for _ in range(4))
+    stack.sql(
+        """INSERT INTO notifications (id, user_id, post_id, kind, priority, actor_id, others, accepted_at, due_at, try_at)
+           VALUES ($1, 59, -1, 'comment', 0, 1, 0, 1, now(), 'infinity')""",
+        waiting,
+    )
+    now = time.time()
+    stack.sql(insert, old, uuid.uuid4(), now - 15 * 86_400)
+    stack.sql(insert, young, uuid.uuid4(), now - 13 * 86_400)
+    stack.sql(insert, needed, waiting, now - 15 * 86_400)
+    left = "SELECT id FROM notification_events WHERE id = ANY($1::uuid[])"
+    eventually(lambda: set(stack.sql(left, [old, young, needed])) == {(young,), (needed,)})
+    stack.sql("DELETE FROM notifications WHERE id = $1", waiting)
