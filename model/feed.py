@@ -17,7 +17,7 @@ from __future__ import annotations
 import numpy as np
 
 from model.network import Delay, Mark, Milestone, Operation, Publish, Respond, Scatter, Serve, Steps, Topic
-from model.part import Floats, Ids, Part, topic_of
+from model.part import Floats, Ids, Part, connected, fetched, flushed, topic_of, work
 from model.population import FollowGraph
 from model.scenario import Scenario
 
@@ -62,8 +62,11 @@ def _open(scenario: Scenario) -> Operation:
         (
             Delay(times["network_client"]),
             Serve("api", times["api_feed_open"], per={"rows": costs["api_feed_row"]}),
-            Delay(times["network_database"]),
-            Serve("database", times["database_feed_page"], per=per),
+            *connected(
+                scenario,
+                (Delay(times["network_database"]), Serve("database", times["database_feed_page"], per=per)),
+            ),
+            *work(scenario, "api", "api_feed_answer"),
             Respond(),
         ),
     )
@@ -76,10 +79,18 @@ def _publish(scenario: Scenario, committed: Steps) -> Operation:
         (
             Delay(times["network_client"]),
             Serve("api", times["api_publish"]),
-            Delay(times["network_database"]),
-            Serve("database", times["database_insert_post"]),
+            *connected(
+                scenario,
+                (
+                    Delay(times["network_database"]),
+                    Serve("database", times["database_insert_post"]),
+                    *flushed(scenario),
+                ),
+            ),
             *committed,
+            *work(scenario, "broker", "broker_record"),
             Publish("posts"),
+            *work(scenario, "api", "api_write_answer"),
             Respond(),
         ),
     )
@@ -90,13 +101,19 @@ def _posts(scenario: Scenario) -> Topic:
     times = scenario.service_times
     dispatch = (
         Delay(times["network_database"]),
+        *work(scenario, "dispatcher_processes", "worker_dispatch"),
         Serve("database", times["database_followers"]),
-        Scatter((Publish("fanout", weight="batch_followers"),), count="batches", join=True),
+        *flushed(scenario),
+        Scatter(
+            (*work(scenario, "broker", "broker_record"), Publish("fanout", weight="batch_followers")),
+            count="batches",
+            join=True,
+        ),
     )
     return topic_of(
         scenario,
         "posts",
-        (Scatter(dispatch, each_event=True), Delay(times["kafka_commit"])),
+        (*fetched(scenario), Scatter(dispatch, each_event=True), Delay(times["kafka_commit"])),
         workers="fanout_dispatchers",
     )
 
@@ -108,8 +125,11 @@ def _fanout(scenario: Scenario) -> Topic:
         scenario,
         "fanout",
         (
+            *fetched(scenario),
+            *work(scenario, "fanout_processes", "worker_fanout_batch"),
             Delay(times["network_database"]),
             Serve("database", times["database_fanout_batch"], per={"weight": scenario.costs_s["database_fanout_row"]}),
+            *flushed(scenario),
             Mark(DELIVERED.name),
             Delay(times["kafka_commit"]),
         ),

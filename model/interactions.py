@@ -26,7 +26,7 @@ from model.network import (
     Steps,
     Topic,
 )
-from model.part import Floats, Ids, Part, topic_of
+from model.part import Floats, Ids, Part, connected, fetched, flushed, topic_of, work
 from model.scenario import Scenario
 
 APPLIED = Milestone("interactions.applied", since="answer")
@@ -58,7 +58,9 @@ def _accept(scenario: Scenario) -> Steps:
         Delay(times["network_client"]),
         Serve("api", times["api_write"]),
         log.append(scenario),
+        *work(scenario, "broker", "broker_record"),
         Publish("interactions", key="post"),
+        *work(scenario, "api", "api_write_answer"),
         Respond(),
     )
 
@@ -70,8 +72,10 @@ def _read(scenario: Scenario) -> Operation:
         (
             Delay(times["network_client"]),
             Serve("api", times["api_read"]),
-            Delay(times["network_database"]),
-            Serve("database", times["database_read_post"]),
+            *connected(
+                scenario, (Delay(times["network_database"]), Serve("database", times["database_read_post"]))
+            ),
+            *work(scenario, "api", "api_read_answer"),
             Respond(),
         ),
     )
@@ -84,9 +88,14 @@ def _interactions(scenario: Scenario) -> Topic:
         scenario,
         "interactions",
         (
+            *fetched(scenario),
+            *work(scenario, "interaction_processes", "worker_apply_batch", {"events": costs["worker_interaction"]}),
             Delay(times["network_database"]),
             Serve("database", times["database_apply_batch"], per=per),
+            *flushed(scenario),
             Mark(APPLIED.name),
+            *work(scenario, "database", "database_authors"),
+            *work(scenario, "interaction_processes", "worker_tell", {"events": costs["worker_event_told"]}),
             Scatter((_TELL,), each_event=True),
             Delay(times["kafka_commit"]),
         ),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from model.network import Cache, Milestone, Operation, Quota, Steps, Topic
+from model.network import Cache, Delay, Hold, Milestone, Operation, Quota, Serve, Steps, Topic
 from model.scenario import Scenario
 
 Floats = npt.NDArray[np.float64]
@@ -24,6 +25,30 @@ class Part:
     attributes: tuple[str, ...] = ()
     caches: tuple[Cache, ...] = ()
     quotas: tuple[Quota, ...] = ()
+
+
+def work(scenario: Scenario, station: str, time: str, per: Mapping[str, float] | None = None) -> Steps:
+    """Serve `time` at `station`; no step at all where the scenario says that it costs nothing."""
+    costs = {attribute: cost_s for attribute, cost_s in (per or {}).items() if cost_s > 0}
+    taken = scenario.service_times[time]
+    return (Serve(station, taken, costs),) if taken.mean_s > 0 or costs else ()
+
+
+def fetched(scenario: Scenario) -> Steps:
+    """Until a member's fetch comes back with what has been appended: brokers may hold one that finds nothing."""
+    taken = scenario.service_times["kafka_fetch"]
+    return (Delay(taken),) if taken.mean_s > 0 else ()
+
+
+def flushed(scenario: Scenario) -> Steps:
+    """Until the database's log is on disk: a commit waits, and takes no CPU meanwhile."""
+    taken = scenario.service_times["database_commit"]
+    return (Delay(taken),) if taken.mean_s > 0 else ()
+
+
+def connected(scenario: Scenario, steps: Steps) -> Steps:
+    """On a connection of the API's pool, where connections are backends that share a host; else as if there were always one."""
+    return (Hold("api_connections", steps),) if scenario.stations["database"].host is not None else steps
 
 
 def topic_of(scenario: Scenario, name: str, steps: Steps, *, workers: str) -> Topic:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from model import feed, interactions, log, notifications, search, uploads
-from model.network import Delay, Network, Operation, Respond, Serve
+from model.network import Delay, Hold, Network, Operation, Respond, Serve, walk
 from model.part import Floats, Ids, Part
 from model.population import FollowGraph, read_edge_list, synthetic_graph
 from model.scenario import Population, Scenario
@@ -39,6 +39,8 @@ MILESTONES = (
     search.SEARCHABLE,
 )
 # The other stations of a scenario are consumer groups.
+PROCESSES = ("dispatcher_processes", "fanout_processes", "interaction_processes", "broker")
+"""CPU of workers and broker, where the scenario says that their work costs something: they are there if they are used."""
 STATIONS = ("api", "database", "object_store", "edge", *log.BROKERS, *search.STATIONS, *notifications.STATIONS)
 
 
@@ -55,7 +57,17 @@ def build_network(scenario: Scenario) -> Network:
         search.declare(scenario),
         _ground(scenario),
     )
-    stations = tuple(settings.station(name) for name, settings in scenario.stations.items() if name in STATIONS)
+    used = {
+        step.station
+        for part in parts
+        for routes in (part.operations, part.topics)
+        for one in routes
+        for step in walk(one.steps)
+        if isinstance(step, Serve | Hold)
+    }
+    stations = tuple(
+        settings.station(name) for name, settings in scenario.stations.items() if name in STATIONS or name in used
+    )
     return Network(
         operations=tuple(operation for part in parts for operation in part.operations),
         stations=stations,
@@ -120,9 +132,9 @@ def arrival_rates(scenario: Scenario) -> dict[str, float]:
 
 
 def request_attributes(
-    scenario: Scenario, graph: FollowGraph, operation: str, users: Ids, uniforms: Floats
+    scenario: Scenario, graph: FollowGraph, operation: str, users: Ids, uniforms: Floats, posts: Floats | None = None
 ) -> Mapping[str, Floats]:
-    """The attributes of requests of one operation by `users`; `uniforms` choose posts and queries."""
+    """The attributes of requests of one operation by `users`; `uniforms` choose posts (unless they are given) and queries."""
     posts_per_author = max(1, scenario.population.initial_posts_per_user)
     if operation == "feed.open":
         return feed.open_attributes(scenario, graph, users, posts_per_author)
@@ -133,7 +145,8 @@ def request_attributes(
     if operation == "uploads.view":
         return uploads.view_attributes(scenario, uniforms)
     if operation.startswith("interactions."):
-        posts = interactions.popular_posts(scenario, graph.users * posts_per_author, uniforms)
+        if posts is None:
+            posts = interactions.popular_posts(scenario, graph.users * posts_per_author, uniforms)
         authors = (posts.astype(np.int64) - 1) % graph.users
         told = {"online": notifications.online(scenario, authors)}
         return interactions.event_attributes(operation, users, posts, authors) | told
