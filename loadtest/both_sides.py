@@ -63,7 +63,7 @@ class Load:
         ]  # fmt: skip
 
 
-def _environment(extra: dict[str, str] | None = None) -> dict[str, str]:
+def environment(extra: dict[str, str] | None = None) -> dict[str, str]:
     """Our packages can be imported wherever the command was typed; Locust's own variables do not change the load."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("LOCUST_")}
     path = os.pathsep.join(filter(None, (str(LOCUSTFILE.parent.parent), os.environ.get("PYTHONPATH"))))
@@ -71,7 +71,7 @@ def _environment(extra: dict[str, str] | None = None) -> dict[str, str]:
 
 
 @contextmanager
-def _started(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[Any]]:
+def started(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[Any]]:
     """A process of ours in a session of its own, so that Ctrl-C reaches us alone and we stop it in order.
 
     Ctrl-C is held back while it starts: an interrupt between the process' start and our knowing of it would leave it running.
@@ -103,16 +103,17 @@ def _stop(process: subprocess.Popen[Any]) -> None:
 
 
 def run_locust(
-    name: str, command: list[str], log: Path, expected_s: float | None, core: int | None, state_dir: str | None = None
+    name: str,
+    command: list[str],
+    log: Path,
+    expected_s: float | None,
+    core: int | None,
+    variables: dict[str, str] | None = None,
 ) -> None:
-    """Run Locust to its end with progress on stderr. Raises `CompareError` with the log's last line if it fails.
-
-    `state_dir` is the running reference's: what its tokens are signed by is in there, for our eyes only.
-    """
-    environment = _environment({"FLASHCROWD_STATE_DIR": state_dir} if state_dir else None)
+    """Run Locust to its end with progress on stderr. Raises `CompareError` with the log's last line if it fails."""
     with (
         log.open("w") as output,
-        _started(command, stdout=output, stderr=subprocess.STDOUT, env=environment) as process,
+        started(command, stdout=output, stderr=subprocess.STDOUT, env=environment(variables)) as process,
     ):
         progress(f"{name}: locust is running{f' for {expected_s:.0f} s' if expected_s else ' in virtual time'}")
         if core is not None:
@@ -133,8 +134,11 @@ def run_locust(
 class Reference:
     """The reference implementation, by its command line. `state` is what `up --json` printed."""
 
-    def __init__(self, scenario: Scenario, state_dir: Path | None, cores: Sequence[int]) -> None:
+    def __init__(
+        self, scenario: Scenario, state_dir: Path | None, cores: Sequence[int], without: Sequence[str] = ()
+    ) -> None:
         self.scenario = scenario
+        self.without = without
         self.options = ["--state-dir", str(state_dir)] if state_dir else []
         self.cores = cores
         self.state: dict[str, Any] = {}
@@ -143,9 +147,10 @@ class Reference:
     def _command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "reference_impl", *arguments, *self.options]
 
-    def _call(self, *arguments: str, environment: dict[str, str] | None = None) -> str:
+    def call(self, *arguments: str, variables: dict[str, str] | None = None) -> str:
+        """What `python -m reference_impl` with these arguments says on stdout. Raises `CompareError` if it fails."""
         command = self._command(*arguments)
-        with _started(command, stdout=subprocess.PIPE, env=_environment(environment), text=True) as process:
+        with started(command, stdout=subprocess.PIPE, env=environment(variables), text=True) as process:
             output: str = process.communicate()[0]
         if process.returncode != 0:
             raise CompareError(f"the reference: `{' '.join(arguments)}` failed with exit code {process.returncode}")
@@ -171,13 +176,17 @@ class Reference:
             "SEARCH_SHARDS": self.scenario.search.shards,
             "SEARCH_REFRESH_S": self.scenario.search.refresh_s,
             "SEARCH_CACHE_TTL_S": self.scenario.search.cache_ttl_s,
+            "POOL_SIZE": self.scenario.stations["api_connections"].servers,
         }
+        fetch = self.scenario.service_times["kafka_fetch"]  # evenly up to the longest that the broker holds a fetch
+        if fetch.mean_s > 0:
+            values["FETCH_WAIT_S"] = 2 * fetch.mean_s
         return {f"FLASHCROWD_{name}": str(value) for name, value in values.items()}
 
     def up(self) -> None:
         """Start it, unless it is up already; then it is used as it is, and left up."""
         status = subprocess.run(
-            self._command("status", "--json"), capture_output=True, env=_environment(), text=True, check=False
+            self._command("status", "--json"), capture_output=True, env=environment(), text=True, check=False
         )
         self.started = not status.stdout.strip()  # a report means that something is up
         stations = self.scenario.stations
@@ -188,7 +197,9 @@ class Reference:
         members = max(stations[f"notification_workers_{tier}"].servers for tier in ("high", "low"))
         workers.append(f"--notification-workers={members}")
         cores = ["--cpus", ",".join(map(str, self.cores))] if self.cores else []
-        self.state = json.loads(self._call("up", "--json", *workers, *cores, environment=self.settings()))
+        if self.without:
+            workers += ["--without", ",".join(self.without)]
+        self.state = json.loads(self.call("up", "--json", *workers, *cores, variables=self.settings()))
         if not self.started:
             progress(
                 f"the reference is up already at {self.state['api_url']}: its settings are its own, not the scenario's"
@@ -202,7 +213,7 @@ class Reference:
         follower = np.repeat(np.arange(graph.users, dtype=np.int64), graph.followee_counts)
         np.savez(arrays, followee=graph.followee_ids.astype(np.int64), follower=follower, users=np.int64(graph.users))
         try:
-            self._call("seed", "--json", "--arrays", str(arrays))
+            self.call("seed", "--json", "--arrays", str(arrays))
         finally:
             arrays.unlink()
 
@@ -210,13 +221,18 @@ class Reference:
         """Wait until the workers have caught up with what the load left behind."""
         deadline = time.monotonic() + DRAIN_WITHIN_S
         while time.monotonic() < deadline:
-            status = json.loads(self._call("status", "--json"))
+            status = json.loads(self.call("status", "--json"))
             lag = status["lag_records"]
             if lag is not None and not any((*lag.values(), *status["search_lag"].values())):
                 return
             progress(f"reference: workers are catching up ({sum((lag or {}).values())} records)")
             time.sleep(1)
         progress(f"reference: workers have not caught up within {DRAIN_WITHIN_S:g} s")
+
+    def lag(self) -> dict[str, int] | None:
+        """Topic -> records that its group has yet to commit; None if the broker does not answer."""
+        lag: dict[str, int] | None = json.loads(self.call("status", "--json"))["lag_records"]
+        return lag
 
     def milestones(self, start_epoch_s: float) -> pd.DataFrame:
         """Milestones since `start_epoch_s`, in the columns of `recording.MILESTONE_COLUMNS`."""
@@ -234,7 +250,7 @@ class Reference:
         """Stop it if we started it. Called on the way out too, so it does not raise."""
         if self.started:
             with suppress(CompareError):
-                self._call("down", "--json")
+                self.call("down", "--json")
 
 
 def read_side(raw: Path, milestones: pd.DataFrame | None = None) -> Side:

@@ -163,7 +163,7 @@ def _run_both(arguments: argparse.Namespace, scenario: Scenario, load: Load, fol
         command = load.command(("--target", "reference", "--host", reference.state["api_url"]), raw)
         run_locust(
             "reference", command, folder / "reference.log", load.duration_s, cores[1] if split else None,
-            reference.state["state_dir"],
+            {"FLASHCROWD_STATE_DIR": reference.state["state_dir"]},
         )  # fmt: skip
         reference.drain()
         start_epoch_s = json.loads(raw.with_suffix(".json").read_text())["start_epoch_s"]

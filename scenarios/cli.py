@@ -27,6 +27,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "bottlenecks": ("scenarios.bottlenecks:bottlenecks", "which part holds the objectives back, by elasticity and by hand"),
     "threshold": ("scenarios.threshold:threshold", "push or pull: what each follower threshold costs, on any follow graph"),
     "compare": ("loadtest.compare:main", "drive the model and the reference with the same load, side by side"),
+    "observe": ("loadtest.observe:main", "open arrivals at the reference: every request, stage and process on record"),
+    "replay": ("loadtest.replay:main", "the arrivals of a trace through the model"),
+    "calibrate": ("loadtest.calibrate:main", "traces into a scenario: measured distributions and costs per item"),
+    "validate": ("loadtest.validate:main", "predict loads and designs that calibration has not seen, run them, publish the error"),
     "upload": ("loadtest.upload_client.command:main", "upload a photo or video to the reference, in parts, with a progress bar"),
     "reference": (
         "reference_impl.__main__:main",

@@ -1,0 +1,447 @@
+"""From observed traces to service times and costs per item: what `calibrate` estimates, and from what.
+
+**Structure from spans, level from counters.** Spans tell how a process's work divides among stages, what it depends on and how it is
+distributed. They leave out what happens outside of them (the kernel, the protocol, a library's threads), and their wall time holds
+whatever else ran on the core. The CPU time of the process, less what it takes when nothing is asked of it, is exact; it is shared
+out among the stages. So the work of a run of the calibration is reproduced to the microsecond, and nothing is fitted to latencies.
+
+- API: thread CPU of the operations that overlapped no other, plus a common part per request: what the process used beyond that.
+- Database: time of statements that overlapped no other, less the caller's own CPU and the flush of the log at COMMIT; scaled so that all
+  statements make up the backends' CPU. Per event and per row by least squares without negative costs.
+- Workers and broker: CPU of the process per batch, event or record.
+- Delays: what is left of the time of requests and statements that overlapped no other, once all CPU is subtracted.
+- What other processes use meanwhile slows the host: its speed is one less their share of the core.
+
+Intervals are bootstrap intervals of 95 % over samples.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from loadtest.otlp_spans import Span, read_spans
+
+if TYPE_CHECKING:
+    from loadtest.traces import Trace
+
+Floats = npt.NDArray[np.float64]
+RESAMPLES = 200
+QUANTILE_STEPS = 40
+FEWEST_FOR_QUANTILES = 200
+"""With fewer samples a distribution is told by mean and cv."""
+FEWEST_ALONE = 10
+LEAST_S = 1e-6
+OPERATIONS = {
+    "feed.open": ("api_feed_open", "api_feed_answer"),
+    "feed.publish": ("api_publish", "api_write_answer"),
+    "interactions.like": ("api_write", "api_write_answer"),
+    "interactions.unlike": ("api_write", "api_write_answer"),
+    "interactions.comment": ("api_write", "api_write_answer"),
+    "interactions.read": ("api_read", "api_read_answer"),
+}
+"""Operation -> service times of the API before what it waits for, and after. A room joins by its rows."""
+WRITES = ("database_insert_post", "database_fanout_batch", "database_followers")
+"""Statements that commit by themselves."""
+WORKERS = {
+    "interaction_workers": ("interaction_worker", "worker_apply_batch"),
+    "fanout_workers": ("fanout_worker", "worker_fanout_batch"),
+    "fanout_dispatchers": ("fanout_dispatcher", "worker_dispatch"),
+}
+"""Consumer group -> role of its process, service time of its CPU per batch (a dispatcher's: per event)."""
+NETWORKED = ("api", "postgres", "kafka", *(role for role, _ in WORKERS.values()))
+"""Roles whose work is in the network; the others are the background."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A measured duration: mean with its interval, samples, and the shape (quantiles over the mean, or a cv)."""
+
+    mean_s: float
+    n: int
+    low_s: float
+    high_s: float
+    cv: float = 0.0
+    shape: tuple[float, ...] = ()
+
+    def entry(self) -> dict[str, Any]:
+        """As a distribution in a scenario."""
+        if self.mean_s < LEAST_S:
+            return {"distribution": "constant", "mean_us": 0.0}
+        if self.shape:
+            quantiles = [float(f"{factor * self.mean_s * 1e6:.4g}") for factor in self.shape]
+            return {"distribution": "empirical", "quantiles_us": quantiles}
+        mean_us = float(f"{self.mean_s * 1e6:.4g}")
+        if self.cv < 0.01:
+            return {"distribution": "constant", "mean_us": mean_us}
+        return {"distribution": "lognormal", "mean_us": mean_us, "cv": round(float(self.cv), 3)}
+
+    def scaled(self, factor: float) -> Estimate:
+        """Every duration times `factor`."""
+        return Estimate(self.mean_s * factor, self.n, self.low_s * factor, self.high_s * factor, self.cv, self.shape)
+
+    def plus(self, more_s: float) -> Estimate:
+        """A part added that does not vary."""
+        mean_s = self.mean_s + more_s
+        if mean_s <= LEAST_S:
+            return Estimate(max(mean_s, 0.0), self.n, 0.0, 0.0)
+        shape = tuple(max((factor * self.mean_s + more_s) / mean_s, 0.0) for factor in self.shape)
+        return Estimate(
+            mean_s, self.n, self.low_s + more_s, self.high_s + more_s, self.cv * self.mean_s / mean_s, shape
+        )
+
+    def says(self) -> str:
+        """For a comment beside the value."""
+        return f"measured, n = {self.n:,}, mean {self.mean_s * 1e6:.4g} us ({self.low_s * 1e6:.4g} to {self.high_s * 1e6:.4g})"
+
+
+def estimate(values_s: Iterable[float], seed: int = 1) -> Estimate:
+    """Mean, interval and shape of samples; zero where there is none. The largest of a thousand does not decide: 0.1 % is cut off."""
+    values = np.sort(np.asarray([value for value in values_s if np.isfinite(value)], dtype=float))
+    if not len(values):
+        return Estimate(0.0, 0, 0.0, 0.0)
+    values = np.maximum(values[: len(values) - len(values) // 1000], 0.0)
+    mean = float(values.mean())
+    rng = np.random.default_rng(seed)
+    means = values[rng.integers(0, len(values), (RESAMPLES, len(values)))].mean(axis=1) if len(values) > 1 else values
+    low, high = np.quantile(means, [0.025, 0.975])
+    cv = float(values.std() / mean) if mean > 0 else 0.0
+    shape: tuple[float, ...] = ()
+    if len(values) >= FEWEST_FOR_QUANTILES and mean > 0:
+        quantiles = np.quantile(values, np.linspace(0, 1, QUANTILE_STEPS + 1))
+        made = (quantiles[1:] + quantiles[:-1]).mean() / 2  # the mean of lines between the quantiles
+        shape = tuple((quantiles / made).tolist())
+    return Estimate(mean, len(values), float(low), float(high), cv, shape)
+
+
+@dataclass
+class Observed:
+    """One trace's window: CPU seconds by role beyond idleness, spans, and when there was what."""
+
+    trace: Trace
+    window_s: float = 0.0
+    cpu_s: dict[str, float] = field(default_factory=dict)
+    background_ratio: float = 0.0
+    spans: list[Span] = field(default_factory=list)
+    probe_s: float = 0.0
+
+    @property
+    def requests(self) -> int:
+        """How many were asked for in the window."""
+        return int((self.trace.rows.intended_s >= self.trace.header["warmup_s"]).sum())
+
+    @property
+    def cpu_per_request_s(self) -> float:
+        """CPU of all networked processes, beyond idleness, for each request."""
+        return sum(self.cpu_s.values()) / max(self.requests, 1)
+
+
+def observed(trace: Trace, with_spans: bool = True) -> Observed:
+    """Read a trace's counters and spans. Raises `ValueError` if it has none."""
+    start_s = float(trace.header["start_epoch_s"])
+    begin_s, end_s = start_s + trace.header["warmup_s"], start_s + trace.duration_s
+    lines = [json.loads(line) for line in trace.file("counters.jsonl").read_text().splitlines()]
+    if len(lines) < 4:
+        raise ValueError(f"{trace.folder}: too few counters")
+    at_s = np.array([line["at_s"] for line in lines])
+
+    def rate(role: str, low_s: float, high_s: float) -> float:
+        used = np.array([line["processes"].get(role, [0.0])[0] for line in lines])
+        low, high = np.interp([low_s, high_s], at_s, used)
+        return float(high - low) / max(high_s - low_s, 1e-9)
+
+    found = Observed(trace, end_s - begin_s)
+    idle_from_s, idle_to_s = at_s[0], start_s - 0.15
+    for role in lines[0]["processes"]:
+        idle = rate(role, idle_from_s, idle_to_s)
+        busy = rate(role, begin_s, end_s)
+        if role in NETWORKED:
+            found.cpu_s[role] = max(busy - idle, 0.0) * found.window_s
+            found.background_ratio += min(idle, busy)
+        else:
+            found.background_ratio += busy
+    inside = (at_s >= begin_s) & (at_s <= end_s)
+    found.probe_s = float(np.median([line["probe_s"] for line, one in zip(lines, inside, strict=True) if one]))
+    if with_spans:
+        spans = read_spans(trace.file("spans.otlp.jsonl"))
+        found.spans = [span for span in spans if begin_s <= span.start_s < end_s]
+    return found
+
+
+def alone(spans: Sequence[Span]) -> list[Span]:
+    """Those that overlap no other; `spans` in order of start."""
+    latest_s, kept = -np.inf, []
+    for number, span in enumerate(spans):
+        following_s = spans[number + 1].start_s if number + 1 < len(spans) else np.inf
+        if span.start_s >= latest_s and following_s >= span.end_s:
+            kept.append(span)
+        latest_s = max(latest_s, span.end_s)
+    return kept
+
+
+def own_time_s(span: Span, from_s: float, to_s: float) -> float:
+    """How long the span was in none of its children, between two instants."""
+    left_s, reached_s = to_s - from_s, from_s
+    for child in sorted(span.children, key=lambda child: child.start_s):
+        low_s, high_s = max(child.start_s, reached_s), min(child.end_s, to_s)
+        if high_s > low_s:
+            left_s -= high_s - low_s
+            reached_s = high_s
+    return max(left_s, 0.0)
+
+
+def _cpu(span: Span) -> float:
+    return float(span.attributes.get("cpu_s", 0.0))
+
+
+def least_squares(columns: Sequence[Floats], values: Floats) -> Floats:
+    """Coefficients of zero or more."""
+    from scipy.optimize import nnls
+
+    found: Floats = nnls(np.column_stack(columns), values)[0]
+    return found
+
+
+@dataclass
+class Calibration:
+    """Service times and costs by the scenario's names, and figures about them."""
+
+    times: dict[str, Estimate] = field(default_factory=dict)
+    costs_s: dict[str, tuple[float, str]] = field(default_factory=dict)
+    speed: float = 1.0
+    notes: list[str] = field(default_factory=list)
+
+
+def calibrate(traces: Sequence[Trace], linger_s: float) -> Calibration:
+    """Estimate everything from observed traces at moderate loads. Raises `ValueError` if there are too few requests."""
+    runs = [observed(trace) for trace in traces]
+    made = Calibration()
+    spans = [span for run in runs for span in run.spans]
+    cpu_s = {role: sum(run.cpu_s.get(role, 0.0) for run in runs) for role in NETWORKED}
+    roots = {name: [s for s in spans if s.name == name] for name in (*OPERATIONS, *WORKERS)}
+    # In each run alone: what another run did does not overlap.
+    isolated = {name: list[Span]() for name in OPERATIONS}
+    undisturbed = {name: list[Span]() for name in (*OPERATIONS, *WORKERS)}
+    for run in runs:
+        for span in alone([s for s in run.spans if s.name in OPERATIONS]):
+            isolated[span.name].append(span)
+        for span in alone([s for s in run.spans if s.name in undisturbed]):
+            undisturbed[span.name].append(span)
+    requests = sum(len(roots[name]) for name in OPERATIONS)
+    if min(len(isolated["feed.open"]), len(isolated["interactions.like"])) < FEWEST_ALONE:
+        raise ValueError(
+            f"too few requests that overlap no other ({FEWEST_ALONE} feed.open and likes are needed); "
+            "observe longer, at less load, or while the machine does nothing else"
+        )
+    common_s = _api(made, roots, isolated, cpu_s["api"], requests)
+    records = [s for s in spans if s.attributes.get("flashcrowd.time") == "kafka_acknowledgement"]
+    append_s = cpu_s["kafka"] / max(len(records), 1)
+    made.times["broker_record"] = Estimate(append_s, len(records), append_s, append_s, 0.0)
+    _database(made, spans, runs, cpu_s["postgres"], roots["interaction_workers"])
+    _workers(made, roots, cpu_s)
+    _waits(made, undisturbed, runs, common_s, linger_s, append_s)
+    background = float(np.mean([run.background_ratio for run in runs]))
+    made.speed = 1.0 - background
+    for run in runs:
+        rate = run.requests / run.window_s
+        made.notes.append(
+            f"{rate:.0f} requests/s: {run.cpu_per_request_s * 1e6:.0f} us of CPU a request, background {run.background_ratio:.1%}, "
+            f"probe {run.probe_s * 1e6:.1f} us, late sends {run.trace.header['late_ratio']:.2%}"
+        )
+    return made
+
+
+def _own_parts(span: Span) -> tuple[float, float]:
+    """Share of a root's CPU before its last wait, and after; by its own thread time, and wall time for the rest."""
+    waits = [child for child in span.children if child.attributes.get("flashcrowd.time") != "accept"]
+    if not waits:
+        return 1.0, 0.0
+    before_s = max(waits[0].start_s - span.start_s, 0.0) + sum(_cpu(child) for child in waits)
+    after_s = max(span.end_s - max(child.end_s for child in waits), 0.0)
+    total_s = before_s + after_s
+    return (before_s / total_s, after_s / total_s) if total_s > 0 else (1.0, 0.0)
+
+
+def _api(
+    made: Calibration, roots: dict[str, list[Span]], isolated: dict[str, list[Span]], cpu_s: float, requests: int
+) -> float:
+    """Per operation before and after what it waits for; return the common part of a request."""
+    own = {name: estimate(map(_cpu, found)) for name, found in isolated.items() if found}
+    rest_s = cpu_s - sum(own[name].mean_s * len(roots[name]) for name in own)
+    common_s = max(rest_s, 0.0) / max(requests, 1)
+    scale = min(1.0, cpu_s / max(sum(own[name].mean_s * len(roots[name]) for name in own), 1e-9))
+    by_time: dict[str, list[tuple[Estimate, float]]] = defaultdict(list)
+    for name, (first, last) in OPERATIONS.items():
+        if name not in own:
+            continue
+        whole = own[name].scaled(scale).plus(common_s)
+        after = float(np.median([_own_parts(span)[1] for span in isolated[name]]))
+        by_time[first].append((whole.scaled(1 - after), len(roots[name])))
+        by_time[last].append((whole.scaled(after), len(roots[name])))
+    for time, parts in by_time.items():
+        total = sum(count for _, count in parts)
+        mean_s = sum(part.mean_s * count for part, count in parts) / max(total, 1)
+        chief = max(parts, key=lambda part: part[1])[0]  # operations that share a time have the commonest one's shape
+        made.times[time] = chief.scaled(mean_s / chief.mean_s) if chief.mean_s > 0 else chief
+    made.costs_s["api_feed_row"] = (0.0, "measured: in api_feed_open, pages have one size")
+    return common_s
+
+
+def _database(
+    made: Calibration, spans: list[Span], runs: list[Observed], cpu_s: float, batches: list[Span]
+) -> None:
+    """Statements by stage, scaled to the backends' CPU; per event and per row."""
+    lone: list[Span] = []
+    for run in runs:
+        lone += alone([s for s in run.spans if s.name == "database" and s.attributes.get("flashcrowd.time") != "pool_wait"])
+
+    def held(span: Span) -> float:
+        return max(span.took_s - _cpu(span), LEAST_S)
+
+    begins = [held(s) for s in lone if s.attributes.get("statement") == "BEGIN;"]
+    commits = [held(s) for s in lone if s.attributes.get("statement") == "COMMIT;"]
+    flush_s = max(float(np.median(commits) - np.median(begins)), 0.0) if commits and begins else 0.0
+    flushes = [max(value - float(np.median(begins)), 0.0) for value in commits] if flush_s else []
+    made.times["database_commit"] = estimate(flushes)
+
+    def stage(span: Span) -> str:
+        return str(span.attributes.get("flashcrowd.time", ""))
+
+    typical = {name: [held(s) for s in lone if stage(s) == name] for name in {stage(s) for s in spans if s.name == "database"}}
+    # Each operation's statements together are one service; a statement that never was alone counts as the others.
+    per_root: dict[str, list[float]] = defaultdict(list)
+    for span in spans:
+        mine = [child for child in span.children if child.name == "database" and stage(child) not in ("pool_wait", "")]
+        for name in {stage(child) for child in mine}:
+            total_s = sum(held(child) for child in mine if stage(child) == name)
+            per_root[name].append(max(total_s - (flush_s if name in WRITES else 0.0), LEAST_S))
+    weights = {name: float(np.median(values)) for name, values in per_root.items() if values}
+    events = np.array([float(s.attributes.get("events", 1)) for s in batches])
+    applied = np.array(
+        [sum(held(c) for c in s.children if stage(c) == "database_apply_batch" or c.attributes.get("statement")) - flush_s for s in batches]
+    )
+    base_s, event_s = _line(np.maximum(applied, LEAST_S), events)
+    rows = [s for s in spans if s.name == "fanout_workers" and float(s.attributes.get("weight", 0)) > 0]
+    wrote = np.array([sum(held(c) for c in s.children if stage(c) == "database_fanout_batch") - flush_s for s in rows])
+    batch_s, row_s = _line(np.maximum(wrote, LEAST_S), np.array([float(s.attributes["weight"]) for s in rows]))
+    demanded_s = sum(weights[n] * len(v) for n, v in per_root.items() if n not in ("database_apply_batch", "database_fanout_batch"))
+    demanded_s += base_s * len(batches) + event_s * events.sum() + batch_s * len(rows)
+    demanded_s += row_s * sum(float(s.attributes["weight"]) for s in rows)
+    scale = cpu_s / demanded_s if demanded_s > 0 else 0.0
+    made.notes.append(f"the backends' CPU is {scale:.2f} of their statements' time (medians, less the callers' CPU and flushes)")
+    for name, values in per_root.items():
+        shape = estimate(typical.get(name) or values)
+        level_s = weights[name] * scale
+        made.times[name] = (shape.scaled(level_s / shape.mean_s) if shape.mean_s > 0 else shape)
+    for name, level_s, found in (("database_apply_batch", base_s, batches), ("database_fanout_batch", batch_s, rows)):
+        made.times[name] = Estimate(level_s * scale, len(found), level_s * scale, level_s * scale, 0.3)
+    made.costs_s["database_interaction"] = (event_s * scale, f"measured, n = {len(batches):,} batches")
+    made.costs_s["database_hot_post"] = (0.0, "measured: in database_interaction, nearly every event is of another post")
+    made.costs_s["database_fanout_row"] = (row_s * scale, f"measured, n = {len(rows):,} batches")
+    for cost in ("database_feed_row", "database_pulled"):
+        made.costs_s[cost] = (0.0, "measured: in database_feed_page")
+
+
+def _line(values: Floats, items: Floats) -> tuple[float, float]:
+    """Base and cost per item; both zero or more. Outliers of a noisy machine count little: twice, without the worst fifth."""
+    if len(values) < 3:
+        return (float(np.median(values)), 0.0) if len(values) else (0.0, 0.0)
+    chosen = np.ones(len(values), bool)
+    base_s, item_s = 0.0, 0.0
+    for _ in range(3):
+        base_s, item_s = least_squares([np.ones(chosen.sum()), items[chosen]], values[chosen])
+        errors = np.abs(values - base_s - item_s * items)
+        chosen = errors <= np.quantile(errors, 0.8)
+    return float(base_s), float(item_s)
+
+
+def _workers(made: Calibration, roots: dict[str, list[Span]], cpu_s: dict[str, float]) -> None:
+    """CPU of the workers per batch and per event, and what of it comes after the commit."""
+    for group, (role, time) in WORKERS.items():
+        batches = roots[group]
+        count = len(batches)
+        if not count:
+            made.times[time] = Estimate(0.0, 0, 0.0, 0.0)
+            continue
+        events = np.array([float(s.attributes.get("events", 1)) for s in batches])
+        if group == "fanout_dispatchers":
+            each_s = cpu_s[role] / events.sum()
+            made.times[time] = Estimate(each_s, count, each_s, each_s, 0.3)
+            continue
+        thread_s = np.array([_cpu(s) for s in batches])
+        base_s, event_s = _line(thread_s, events) if group == "interaction_workers" else (float(thread_s.mean()), 0.0)
+        scale = cpu_s[role] / max(base_s * count + event_s * events.sum(), 1e-9)
+        after = 0.0
+        if group == "interaction_workers":
+            shares = []
+            for span in batches:
+                commits = [c.end_s for c in span.children if c.attributes.get("statement") == "COMMIT;"]
+                if commits:
+                    before_s, after_s = own_time_s(span, span.start_s, commits[0]), own_time_s(span, commits[0], span.end_s)
+                    shares.append(after_s / max(before_s + after_s, LEAST_S))
+            after = float(np.clip(np.median(shares), 0, 1)) if shares else 0.0
+            tell_s = after * base_s * scale
+            made.times["worker_tell"] = Estimate(tell_s, count, tell_s, tell_s, 0.3)
+            made.costs_s["worker_interaction"] = ((1 - after) * event_s * scale, f"measured, n = {count:,} batches")
+            made.costs_s["worker_event_told"] = (after * event_s * scale, f"measured, n = {count:,} batches")
+        level_s = (1 - after) * base_s * scale
+        made.times[time] = Estimate(level_s, count, level_s, level_s, 0.3)
+
+
+def _waits(
+    made: Calibration, isolated: dict[str, list[Span]], runs: list[Observed], common_s: float, linger_s: float, append_s: float
+) -> None:
+    """Delays: what is left once CPU is subtracted, of operations and batches while no other one ran in any process."""
+    acknowledged = [
+        child.took_s - linger_s - _cpu(child) - append_s
+        for name in ("interactions.like", "interactions.comment", "feed.publish")
+        for span in isolated[name]
+        for child in span.children
+        if child.attributes.get("flashcrowd.time") == "kafka_acknowledgement"
+    ]
+    made.times["kafka_acknowledgement"] = estimate(max(value, 0.0) for value in acknowledged)
+    made.times["kafka_commit"] = estimate(
+        child.took_s for group in WORKERS for span in isolated[group] for child in span.children
+        if child.attributes.get("flashcrowd.time") == "kafka_commit"
+    )  # fmt: skip
+    crossing: list[float] = []
+    for run in runs:
+        rows = run.trace.rows
+        latency = (rows.finished_s - rows.sent_s).to_numpy(float)
+        for name in OPERATIONS:
+            for span in isolated[name]:
+                number = int(span.trace[16:], 16) if len(span.trace) == 32 else -1
+                inside = 0 <= number < len(latency) and abs(
+                    run.trace.header["start_epoch_s"] + rows.sent_s.iloc[number] - span.start_s
+                ) < max(latency[number], 0.1)
+                if inside:
+                    accept_s = sum(c.took_s for c in span.children if c.attributes.get("flashcrowd.time") == "accept")
+                    crossing.append(max(latency[number] - span.took_s - accept_s - common_s, 0.0))
+    made.times["network_client"] = _middle(crossing)
+    waits = [
+        child.took_s - _cpu(child)
+        for span in isolated["interactions.read"]
+        for child in span.children
+        if child.attributes.get("flashcrowd.time") == "database_read_post"
+    ]
+    per_read = made.times.get("database_read_post", Estimate(0, 0, 0, 0)).mean_s
+    typical = float(np.median(waits)) * 2 if waits else 0.0  # two statements
+    made.times["network_database"] = _middle([max(typical - per_read, 0.0)])
+
+
+def _middle(values: Sequence[float]) -> Estimate:
+    """A constant: the median, with the interval of the median by order statistics."""
+    ordered = np.sort(np.asarray(values, float))
+    if not len(ordered):
+        return Estimate(0.0, 0, 0.0, 0.0)
+    half = 0.98 * np.sqrt(len(ordered))
+    low, high = (int(np.clip(len(ordered) / 2 + sign * half, 0, len(ordered) - 1)) for sign in (-1, 1))
+    return Estimate(float(np.median(ordered)), len(ordered), float(ordered[low]), float(ordered[high]))
+
+

@@ -1,0 +1,153 @@
+"""An open generator: sends each request at its intended instant, whatever became of the earlier ones.
+
+A process of its own, on a core of its own: one thread, epoll, keep-alive connections, and no sleep in the last two milliseconds
+before a send, since epoll counts milliseconds. Latency counts from the intended instant.
+
+    python -m loadtest.open_generator PLAN OUT      PLAN and OUT are .npz files, see `Plan`
+"""
+
+from __future__ import annotations
+
+import gc
+import select
+import socket
+import sys
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+CONNECTIONS, MOST_CONNECTIONS = 64, 1500
+"""Opened before the start; and at most. Beyond, sends are late, which is counted."""
+SPIN_S = 0.002
+START_AFTER_S = 0.1
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to send: `messages[i]` (whole HTTP/1.1 requests) at `at_s[i]`; answers are awaited for `grace_s` after the last."""
+
+    host: str
+    port: int
+    at_s: np.ndarray
+    messages: list[bytes]
+    grace_s: float
+
+    def write(self, path: Path) -> None:
+        """As an .npz file."""
+        ends = np.cumsum([len(message) for message in self.messages])
+        np.savez(
+            path, host=self.host, port=self.port, at_s=self.at_s, ends=ends, grace_s=self.grace_s,
+            text=np.frombuffer(b"".join(self.messages), "u1"),
+        )  # fmt: skip
+
+    @classmethod
+    def read(cls, path: Path) -> Plan:
+        """The opposite of `write`."""
+        with np.load(path) as file:
+            text, ends = file["text"].tobytes(), file["ends"].tolist()
+            messages = [text[a:b] for a, b in zip([0, *ends[:-1]], ends, strict=True)]
+            return cls(str(file["host"]), int(file["port"]), file["at_s"], messages, float(file["grace_s"]))
+
+
+class Connection:
+    """A keep-alive connection with at most one request under way."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self.socket = socket.create_connection((host, port))
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.socket.setblocking(False)
+        self.request = -1
+        self.answer = b""
+
+    def finished(self) -> int:
+        """Read what has come: the answer's status once it is whole, 0 before, -1 if the connection has ended."""
+        try:
+            data = self.socket.recv(65536)
+        except BlockingIOError:
+            return 0
+        except OSError:
+            return -1
+        if not data:
+            return -1
+        self.answer += data
+        head = self.answer.find(b"\r\n\r\n")
+        if head < 0:
+            return 0
+        status = int(self.answer[9:12])
+        at = self.answer[:head].lower().find(b"content-length:")
+        length = int(self.answer[at + 15 :].split(b"\r", 1)[0]) if at >= 0 else 0
+        return status if len(self.answer) >= head + 4 + length else 0
+
+
+def run(plan: Plan) -> dict[str, np.ndarray]:
+    """Send everything; return `sent_s`, `finished_s` (NaN: never), `status` (0: none) and `start_epoch_s`."""
+    at_s, messages, clock = plan.at_s.tolist(), plan.messages, time.perf_counter
+    count = len(at_s)
+    sent_s, finished_s, status = [float("nan")] * count, [float("nan")] * count, [0] * count
+    poller, by_file, idle = select.epoll(), {}, []
+
+    def connect() -> Connection:
+        connection = Connection(plan.host, plan.port)
+        poller.register(connection.socket.fileno(), select.EPOLLIN)
+        by_file[connection.socket.fileno()] = connection
+        return connection
+
+    idle = [connect() for _ in range(CONNECTIONS)]
+    gc.disable()
+    start_s = clock() + START_AFTER_S
+    start_epoch_s = time.time() + START_AFTER_S
+    following, under_way = 0, 0
+    deadline_s = (at_s[-1] if at_s else 0.0) + plan.grace_s
+    while following < count or under_way:
+        now_s = clock() - start_s
+        while following < count and at_s[following] <= now_s and (idle or len(by_file) < MOST_CONNECTIONS):
+            connection = idle.pop() if idle else connect()
+            connection.request, connection.answer = following, b""
+            sent_s[following] = clock() - start_s
+            under_way += 1
+            with suppress(OSError):  # the poller tells of it
+                connection.socket.send(messages[following])
+            following += 1
+        due_s = at_s[following] - (clock() - start_s) if following < count else 0.01
+        for file, _ in poller.poll(max(0.0, due_s - SPIN_S) if due_s > SPIN_S else 0):
+            connection = by_file[file]
+            outcome = connection.finished()
+            if outcome == 0:
+                continue
+            if connection.request >= 0:
+                finished_s[connection.request] = clock() - start_s
+                status[connection.request] = max(outcome, 0)
+                connection.request = -1
+                under_way -= 1
+            if outcome > 0:
+                idle.append(connection)
+            else:
+                poller.unregister(file)
+                del by_file[file]
+                connection.socket.close()
+                idle = [other for other in idle if other is not connection]
+        if clock() - start_s > deadline_s:
+            break
+    for connection in by_file.values():
+        connection.socket.close()
+    return {
+        "sent_s": np.array(sent_s),
+        "finished_s": np.array(finished_s),
+        "status": np.array(status, "i4"),
+        "start_epoch_s": np.array(start_epoch_s),
+    }
+
+
+def main() -> int:
+    """Run the plan that the command line names."""
+    found: dict[str, Any] = run(Plan.read(Path(sys.argv[1])))
+    np.savez(sys.argv[2], **found)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,343 @@
+"""`flashcrowd validate`: predict what calibration has not seen, then run it, and publish the error beside the noise.
+
+1. A plan is fixed: loads from 15 to 110 % of the predicted knee, repeats, a random order, rules of rejection, designs to rank.
+2. A pilot and runs at 25 and 45 % calibrate the model. No other run is ever used for that.
+3. Predictions of all loads and designs are written down (`predictions.json`).
+4. Then the real system is run, interleaved, and the table is made. Rejected runs and failed cells stay in it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from loadtest import validation
+from loadtest.arguments import Parser, duration_s, scenario_of
+from loadtest.observe import at_rate
+from loadtest.validation import DESIGN_LOAD, DESIGNS, EFFECTS, LOADS, NO_HOST, RANKINGS, Plan, Run
+
+if TYPE_CHECKING:
+    from loadtest.observing import Bench
+    from loadtest.traces import Trace
+    from model.population import FollowGraph
+    from model.scenario import Scenario
+
+EXAMPLES = """examples:
+  flashcrowd validate                                          about 20 minutes on a quiet machine with two cores
+  flashcrowd validate --repeats 1 --run 8s --designs none      a look, 4 minutes
+  flashcrowd validate --loads 0.3,0.6,0.9 --designs push --out results/short
+"""
+PILOT_S, PILOT_PER_S = 8.0, 50.0
+PER_RUN_S, PER_REFERENCE_S = 12.0, 25.0
+"""About what a run costs beside its length, and bringing the reference up and filling it."""
+
+
+def _loads(text: str) -> tuple[float, ...]:
+    try:
+        loads = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        loads = ()
+    if not loads or not all(0 < load <= 2 for load in loads):
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of shares of the knee such as 0.3,0.6,0.9")
+    return loads
+
+
+def _designs(text: str) -> tuple[str, ...]:
+    known = tuple(design.name for design in DESIGNS)
+    if text in ("all", "none"):
+        return known if text == "all" else ()
+    chosen = tuple(part.strip() for part in text.split(","))
+    for name in chosen:
+        if name not in known:
+            raise argparse.ArgumentTypeError(f"{name!r} is none of: all, none, {', '.join(known)}")
+    return chosen
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 0 < int(text) < 100):
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 to 99")
+    return int(text)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's arguments."""
+    made = Parser("flashcrowd validate", __doc__, EXAMPLES)
+    made.add_scenario("fidelity")
+    made.add_argument("--loads", type=_loads, default=LOADS, metavar="LIST", help="shares of the predicted knee (0.15 to 1.1)")
+    made.add_argument("--repeats", type=_count, default=3, metavar="N", help="of each load (3)")
+    made.add_argument("--run", type=duration_s, default=15.0, metavar="T", help="length of each run, a fifth of it warm-up (15s)")
+    made.add_argument("--designs", type=_designs, default=_designs("all"), metavar="LIST", help="to rank: all, none, or names")
+    made.add_argument("--design-repeats", type=_count, default=2, metavar="N", help="runs of each design (2)")
+    made.add_argument("--out", type=Path, default=Path("results/validation"), metavar="DIR", help="(results/validation)")
+    made.add_argument("--json", type=Path, metavar="FILE", help="write the document there as well")
+    return made
+
+
+def _say(text: str) -> None:
+    print(f"  {time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
+
+
+class Validation:
+    """One validation, step by step."""
+
+    def __init__(self, scenario: Scenario, document: str, plan: Plan, out: Path, scratch: Path) -> None:
+        from loadtest.observing import Cores
+
+        self.base, self.document, self.plan, self.out, self.scratch = scenario, document, plan, out, scratch
+        self.cores = Cores.here()
+        self.seed = scenario.run.seed
+        self.calibrated = out / "calibrated.toml"
+        self.knee_per_s = 0.0
+        self.runs: list[Run] = []
+        self.graph: FollowGraph | None = None
+        self.notes: list[str] = []
+
+    def bench(self, scenario: Scenario) -> Bench:
+        """A reference with the scenario's settings."""
+        from loadtest.observing import Bench
+
+        return Bench(scenario, self.seed, self.scratch / "state", self.scratch, self.cores)
+
+    def calibrate(self, bench: Bench) -> None:
+        """Pilot, calibration runs, `calibrated.toml`, the knee."""
+        from loadtest.calibrate import calibrated
+        from loadtest.calibration import observed
+
+        def look(rate_per_s: float, length_s: float, seed: int, name: str) -> Trace:
+            scenario = at_rate(self.base, rate_per_s, length_s)
+            folder = self.out / "calibration" / name
+            return bench.observe(scenario, seed, folder, document=self.document, label=f"{name}, {rate_per_s:.0f}/s")
+
+        seen = observed(look(PILOT_PER_S, PILOT_S, self.seed + 1, "pilot"), with_spans=False)
+        guess_per_s = max(1 - seen.background_ratio, 0.2) / max(seen.cpu_per_request_s, 1e-4)
+        _say(f"pilot: {seen.cpu_per_request_s * 1e6:.0f} us of CPU a request, a core for about {guess_per_s:.0f} requests/s")
+        folders = []
+        for number, ratio in enumerate((*validation.CALIBRATION_RATIOS, *reversed(validation.CALIBRATION_RATIOS))):
+            name = f"{ratio:.0%}-{number}".replace("%", "")
+            look(ratio * guess_per_s, self.plan.run_s, self.seed + 10 + number, name)
+            folders.append(self.out / "calibration" / name)
+        text, made = calibrated(folders)
+        self.notes = made.notes
+        self.calibrated.write_text(text)
+        self.graph = bench.graph
+        self.knee_per_s = self.knee(guess_per_s)
+        _say(f"the model's knee is at {self.knee_per_s:.0f} requests/s")
+
+    def knee(self, guess_per_s: float) -> float:
+        """Requests per second at which the model's host (or its busiest station) has no time left."""
+        for _ in range(2):
+            replayed = self.predict(0.85, (), 999, guess_per_s)
+            use = max(replayed.header["host_utilisation"].values(), default=0.85)
+            guess_per_s *= 0.85 / max(use * (replayed.duration_s + 10.0) / replayed.duration_s, 0.05)
+        return guess_per_s
+
+    def scenario(self, overrides: Sequence[str], load: float, knee_per_s: float | None = None) -> Scenario:
+        """The calibrated scenario with these overrides, at that share of the knee."""
+        from scenarios import loader
+
+        scenario = loader.load_scenario(str(self.calibrated), list(overrides))
+        return at_rate(scenario, load * (knee_per_s or self.knee_per_s), self.plan.run_s)
+
+    def planned(self, scenario: Scenario, seed: int) -> Trace:
+        """The arrivals that a real run will have, as a trace without answers."""
+        import numpy as np
+        import pandas as pd
+
+        from loadtest.recording import MILESTONE_COLUMNS, UNFINISHED
+        from loadtest.traces import COLUMNS, FORMAT, Trace
+        from model.arrivals import schedule
+        from model.platform import build_network
+
+        assert self.graph is not None
+        network = build_network(scenario)
+        plan = schedule(scenario, network, self.graph, seed)
+        at_s, names = np.cumsum(plan.gap_s), network.names("operations")
+        unknown = np.full(len(at_s), np.nan)
+        posts = plan.attributes[:, network.attributes.index("post")].astype(np.int64)
+        columns = ([names[i] for i in plan.operation], plan.user, at_s, at_s, unknown, unknown, UNFINISHED, 0, posts)
+        header = {
+            "format": FORMAT, "made_by": "plan", "scenario": scenario.name, "seed": seed, "graph_seed": self.seed,
+            "duration_s": scenario.run.duration_s, "warmup_s": scenario.run.warmup_s,
+            "load_factor": scenario.run.load_factor,
+        }  # fmt: skip
+        rows = pd.DataFrame(dict(zip(COLUMNS, columns, strict=True)))
+        return Trace(header, rows, pd.DataFrame(columns=list(MILESTONE_COLUMNS)))
+
+    def predict(self, load: float, overrides: Sequence[str], seed: int, knee_per_s: float | None = None, **how: Any) -> Trace:
+        """The model's answer to a load; `slower` divides the host's speed, `host=False` takes it away."""
+        from loadtest.replay import replay
+
+        scenario = self.scenario(overrides, load, knee_per_s)
+        planned = self.planned(scenario, self.seed + seed)
+        if slower := how.get("slower"):
+            hosts = tuple(dataclasses.replace(host, speed=host.speed / slower) for host in scenario.hosts)
+            scenario = dataclasses.replace(scenario, hosts=hosts)
+        if not how.get("host", True):
+            stations = {name: dataclasses.replace(one, host=None) for name, one in scenario.stations.items()}
+            scenario = dataclasses.replace(scenario, stations=stations, hosts=())
+        return replay(planned, scenario)
+
+    def cpu_per_request_s(self, replayed: Trace) -> float:
+        """What the model's host did for each request of a run, background left out."""
+        host = self.scenario((), 0.5).hosts[0]
+        used_s = replayed.header["host_utilisation"][host.name] * (replayed.duration_s + 10.0) * host.cores
+        return used_s * host.speed / max(len(replayed.rows), 1)
+
+    def observe(self, bench: Bench, scenario: Scenario, seed: int, load: float, design: str, name: str) -> None:
+        """One real run; its spans are not kept."""
+        from loadtest.calibration import observed
+        from loadtest.cells import cells_of
+
+        folder = self.out / "runs" / name
+        trace = bench.observe(scenario, seed, folder, label=name)
+        seen = observed(trace, with_spans=False)
+        lines = [json.loads(line) for line in trace.file("counters.jsonl").read_text().splitlines()]
+        steal = (lines[-1]["steal_s"] - lines[0]["steal_s"]) / max(lines[-1]["at_s"] - lines[0]["at_s"], 1e-9)
+        self.runs.append(validation.run_of(load, design, cells_of(trace), seen, steal))
+        trace.file("spans.otlp.jsonl").unlink()
+
+
+def _overrides(design: str) -> tuple[str, ...]:
+    return next(one.overrides for one in DESIGNS if one.name == design)
+
+
+def _seed_of(plan: Plan, load: float) -> int:
+    return 100 + plan.loads.index(load)
+
+
+def run(work: Validation) -> dict[str, Any]:
+    """All of it; returns the document."""
+    from loadtest.cells import cells_of
+
+    plan = work.plan
+    with work.bench(work.base) as bench:
+        work.calibrate(bench)
+        predicted = {load: work.predict(load, (), _seed_of(plan, load)) for load in plan.loads}
+        designed = {name: cells_of(work.predict(DESIGN_LOAD, _overrides(name), 500)) for name in plan.designs}
+        cells = {load: cells_of(trace) for load, trace in predicted.items()}
+        foreseen = {"knee_per_s": work.knee_per_s, "loads": {str(k): v for k, v in cells.items()}, "designs": designed}
+        (work.out / "predictions.json").write_text(json.dumps(foreseen, indent=2) + "\n")
+        _say("predictions are written; now the real system")
+        for number, (load, repeat) in enumerate(plan.order, 1):
+            name = f"load-{load:g}-{repeat + 1}"
+            _say(f"run {number} of {len(plan.order)}")
+            work.observe(bench, work.scenario((), load), work.seed + _seed_of(plan, load), load, "", name)
+    for number, design in enumerate(plan.designs, 1):
+        _say(f"design {number} of {len(plan.designs)}: {design}")
+        scenario = work.scenario(_overrides(design), DESIGN_LOAD)
+        with work.bench(scenario) as bench:
+            for repeat in range(plan.design_repeats):
+                name = f"design-{design.replace(' ', '-')}-{repeat + 1}"
+                work.observe(bench, scenario, work.seed + 500, DESIGN_LOAD, design, name)
+    return document(work, predicted, cells, designed)
+
+
+def document(
+    work: Validation, predicted: dict[float, Trace], cells: dict[float, dict[str, Any]], designed: dict[str, Any]
+) -> dict[str, Any]:
+    """Judge everything: cells, knee, rankings, effects."""
+    import numpy as np
+
+    from loadtest.cells import cells_of
+    from loadtest.traces import machine
+
+    plan, runs = work.plan, work.runs
+    validation.reject(runs)
+    rows: list[dict[str, Any]] = []
+    slowdowns: dict[float, float] = {}
+    for load in plan.loads:
+        mine = [run for run in runs if run.load == load and not run.design]
+        kept = [run for run in mine if not run.rejected] or mine
+        slower = float(np.median([run.cpu_per_request_s for run in kept])) / work.cpu_per_request_s(predicted[load])
+        slowdowns[load] = slower
+        normalised = cells_of(work.predict(load, (), _seed_of(plan, load), slower=slower))
+        rows += validation.cell_rows(load, "", mine, cells[load], normalised)
+    for design in plan.designs:
+        mine = [run for run in runs if run.design == design]
+        rows += validation.cell_rows(DESIGN_LOAD, design, mine, designed[design], None)
+    held_out = [row for row in rows if not row["design"]]
+    effects = []
+    for effect, overrides in EFFECTS.items():
+        without: list[dict[str, Any]] = []
+        for load in (load for load in plan.loads if load < 0.8):
+            mine = [run for run in runs if run.load == load and not run.design]
+            how = {"slower": slowdowns[load], "host": effect != NO_HOST}
+            changed = cells_of(work.predict(load, overrides, _seed_of(plan, load), **how))
+            without += validation.cell_rows(load, "", mine, changed, None)
+        effects.append({"effect": effect, "medians": validation.medians(without)})
+    top = max(plan.loads)
+    saturated = [run for run in runs if run.load == top and not run.design]
+    return {
+        "made_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "machine": machine(),
+        "scenario": work.base.name,
+        "plan": plan.document(),
+        "calibration": work.notes,
+        "knee": {
+            "predicted_per_s": work.knee_per_s,
+            "at_load": top,
+            "real_per_s": [sum(c["per_s"] for c in run.cells.values() if c["kind"] == "operation") for run in saturated],
+            "model_per_s": sum(c["per_s"] for c in cells[top].values() if c["kind"] == "operation"),
+        },
+        "medians": validation.medians(held_out),
+        "effects": effects,
+        "rankings": [
+            validation.rank(one, designed, {name: [r for r in runs if r.design == name] for name in plan.designs})
+            for one in RANKINGS
+        ],
+        "cpu_per_request_us": {
+            str(load): {"predicted": work.cpu_per_request_s(predicted[load]) * 1e6, "real_over_predicted": slower}
+            for load, slower in slowdowns.items()
+        },
+        "rejected": sum(bool(run.rejected) for run in runs),
+        "runs": [
+            {k: v for k, v in dataclasses.asdict(run).items() if k != "cells"} for run in runs
+        ],
+        "rows": rows,
+    }  # fmt: skip
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Validate: 0 done (whatever the errors are), 1 a part failed, 2 bad input, 130 interrupted."""
+    arguments = parser().parse_args(argv)
+    from loadtest.both_sides import CompareError
+
+    try:
+        from loadtest.observing import check
+
+        scenario, text = scenario_of(arguments)
+        check(scenario)
+        plan = Plan.make(
+            arguments.loads, arguments.repeats, arguments.run, scenario.run.seed, arguments.designs, arguments.design_repeats
+        )
+        arguments.out.mkdir(parents=True, exist_ok=True)
+        (arguments.out / "plan.json").write_text(json.dumps(plan.document(), indent=2) + "\n")
+    except (ValueError, OSError) as error:
+        print(f"flashcrowd validate: {error}", file=sys.stderr)
+        return 2
+    count = 4 + len(plan.order) + len(plan.designs) * plan.design_repeats
+    about_s = count * (plan.run_s + PER_RUN_S) + (1 + len(plan.designs)) * PER_REFERENCE_S + 60
+    _say(f"{count} runs of {plan.run_s:g} s and {1 + len(plan.designs)} starts of the reference: about {about_s / 60:.0f} minutes")
+    try:
+        from loadtest import validate_report
+
+        with tempfile.TemporaryDirectory(prefix="flashcrowd-validate-") as scratch:
+            made = run(Validation(scenario, text, plan, arguments.out, Path(scratch)))
+        validate_report.write(arguments.out, made)
+        if arguments.json:
+            arguments.json.write_text(json.dumps(made, indent=2) + "\n")
+        validate_report.show(made, arguments.out)
+        return 0
+    except (CompareError, ValueError) as error:
+        print(f"flashcrowd validate: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; everything that was started has been stopped", file=sys.stderr)
+        return 130

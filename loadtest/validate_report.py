@@ -1,0 +1,162 @@
+"""A validation for people: tables on the terminal, CSV, JSON, and one HTML page that needs nothing else."""
+
+from __future__ import annotations
+
+import html
+import json
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+from loadtest.report import write_csv
+
+_STYLE = """body { font: 15px/1.5 system-ui, sans-serif; max-width: 80em; margin: 2em auto; padding: 0 1em }
+table { border-collapse: collapse; margin: 1em 0 } td, th { padding: .15em .7em; text-align: right; border-bottom: 1px solid #ccc }
+th:first-child, td:first-child { text-align: left }
+.noise { color: #00664a } .error { color: #a33b00; font-weight: 600 } .full { color: #666 }"""
+_CLASSES = {"within noise": "noise", "model error": "error"}
+
+
+def percent(value: float | None, sign: bool = False) -> str:
+    """A share as a percentage, or a dash."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    return f"{value * 100:+.1f} %" if sign else f"{value * 100:.1f} %"
+
+
+def _amount(row: dict[str, Any], key: str) -> str:
+    return f"{row[key]:.1f}/s" if row["statistic"] == "per_s" else f"{row[key] * 1000:.3g} ms"
+
+
+def _medians(rows: list[dict[str, Any]]) -> list[list[str]]:
+    return [
+        [
+            row["statistic"], str(row["cells"]), percent(row["error"]), percent(row["error_normalised"]), percent(row["aim"]),
+            percent(row["spread"]), percent(row["within_noise"]),
+        ]
+        for row in rows
+    ]  # fmt: skip
+
+
+def _cells(rows: list[dict[str, Any]]) -> list[list[str]]:
+    return [
+        [
+            row["design"] or f"{row['load']:.0%}", row["name"], row["statistic"], f"{row['n']:,}", _amount(row, "real"),
+            _amount(row, "predicted"), percent(row["error"], True), percent(row["error_normalised"], True),
+            percent(row["spread"]), row["verdict"],
+        ]
+        for row in rows
+    ]  # fmt: skip
+
+
+def _effects(made: dict[str, Any]) -> list[list[str]]:
+    statistics = ("mean", "p50", "p95", "p99")
+    rows = []
+    for effect in made["effects"]:
+        by = {row["statistic"]: row["error"] for row in effect["medians"]}
+        rows.append([effect["effect"], *(percent(by.get(name)) for name in statistics)])
+    return rows
+
+
+def _rankings(made: dict[str, Any]) -> list[list[str]]:
+    rows = []
+    for one in made["rankings"]:
+        if "predicted" not in one:
+            rows.append([one["question"], "", "", one["outcome"]])
+            continue
+        expected = ", ".join(f"{name} {value * 1000:.3g} ms" for name, value in one["predicted"].items())
+        found = ", ".join(
+            f"{name} {' and '.join(f'{value * 1000:.3g}' for value in values)} ms" for name, values in one["real"].items()
+        )
+        rows.append([f"{one['question']} ({one['cell']})", expected, found, one["outcome"]])
+    return rows
+
+
+_HEADS = {
+    "medians": ["statistic", "cells", "error", "normalised by CPU", "aim", "run-to-run spread", "within noise"],
+    "effects": ["left out (normalised by CPU)", "mean", "p50", "p95", "p99"],
+    "rankings": ["question", "predicted", "measured", "outcome"],
+    "cells": ["load", "", "", "n", "real", "predicted", "error", "normalised", "spread", "verdict"],
+}
+
+
+def tables(made: dict[str, Any]) -> dict[str, list[list[str]]]:
+    """The four tables as text."""
+    return {
+        "medians": _medians(made["medians"]),
+        "effects": _effects(made),
+        "rankings": _rankings(made),
+        "cells": _cells(made["rows"]),
+    }
+
+
+_TITLES = {
+    "medians": "Median absolute errors of held-out cells below 80 % of the knee",
+    "effects": "What each effect is worth: median absolute errors without it",
+    "rankings": "Designs, predicted before they were measured",
+    "cells": "All cells",
+}
+
+
+def _knee(made: dict[str, Any]) -> str:
+    knee = made["knee"]
+    real = ", ".join(f"{value:.0f}" for value in knee["real_per_s"]) or "–"
+    return (
+        f"Knee: predicted at {knee['predicted_per_s']:.0f} requests/s. At {knee['at_load']:.0%} of it the model answers "
+        f"{knee['model_per_s']:.0f}/s, the reference {real}/s."
+    )
+
+
+def about(made: dict[str, Any]) -> list[str]:
+    """Date, machine, plan and calibration, in lines."""
+    machine, plan = made["machine"], made["plan"]
+    return [
+        f"{made['made_at']}, {machine['processor']}, {machine['system']}, Python {machine['python']}",
+        f"{len(made['runs'])} runs of {plan['run_s']:g} s, seed {plan['seed']}; {made['rejected']} rejected "
+        f"({made['rejected'] / max(len(made['runs']), 1):.0%}). Rules, fixed before: {'; '.join(plan['rules'])}.",
+        *(f"calibration at {note}" for note in made["calibration"]),
+        _knee(made),
+    ]
+
+
+def write(folder: Path, made: dict[str, Any]) -> None:
+    """`validation.json`, `validation.csv`, `validation.html`."""
+    (folder / "validation.json").write_text(json.dumps(made, indent=2) + "\n")
+    if made["rows"]:
+        write_csv(folder / "validation.csv", made["rows"])
+    parts = [f"<p>{html.escape(line)}</p>" for line in about(made)]
+    for name, rows in tables(made).items():
+        head = "".join(f"<th>{html.escape(text)}</th>" for text in _HEADS[name])
+        body = "".join(
+            f'<tr class="{_CLASSES.get(row[-1], "full") if name == "cells" else ""}">'
+            + "".join(f"<td>{html.escape(cell)}</td>" for cell in row)
+            + "</tr>"
+            for row in rows
+        )
+        parts.append(f"<h2>{html.escape(_TITLES[name])}</h2><table><tr>{head}</tr>{body}</table>")
+    title = "Does the model predict what the running system does?"
+    page = "\n".join(parts)
+    (folder / "validation.html").write_text(
+        '<!doctype html>\n<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{title}</title><style>{_STYLE}</style><h1>{title}</h1>\n{page}\n</html>\n"
+    )
+
+
+def show(made: dict[str, Any], folder: Path) -> None:
+    """The same on the terminal."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console() if sys.stdout.isatty() else Console(width=150)
+    found = tables(made)
+    for name in ("cells", "rankings", "effects", "medians"):
+        table = Table(title=_TITLES[name], title_justify="left")
+        for number, head in enumerate(_HEADS[name]):
+            table.add_column(head, justify="left" if number == 0 or name == "rankings" else "right")
+        for row in found[name]:
+            table.add_row(*row)
+        console.print(table)
+    for line in about(made):
+        console.print(line, highlight=False)
+    console.print(f"files in {folder}", highlight=False)

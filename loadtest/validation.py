@@ -1,0 +1,256 @@
+"""What `validate` fixes before it looks: loads, designs, order, and the rules by which a run is rejected and a cell judged."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from loadtest.cells import STATISTICS
+
+if TYPE_CHECKING:
+    from loadtest.calibration import Observed
+
+CALIBRATION_RATIOS = (0.25, 0.45)
+LOADS = (0.15, 0.30, 0.60, 0.75, 0.90, 1.10)
+"""Of the predicted knee; calibration used none of them."""
+LATE_MOST_RATIO, STEAL_MOST_RATIO, PROBE_MOST_RATIO = 0.01, 0.03, 0.25
+ANSWERED_LEAST_RATIO, BUSY_MOST_RATIO = 0.97, 0.97
+FEWEST = 30
+"""Samples of a cell in a run: fewer say nothing about a mean; a p95 needs 5 and a p99 10 times beyond it."""
+NEEDED = {"mean": 30, "p50": 30, "p90": 50, "p95": 100, "p99": 500}
+AIMS = {"mean": 0.04, "p50": 0.04, "p95": 0.07, "p99": 0.09}
+RULES = (
+    f"more than {LATE_MOST_RATIO:.0%} of the sends late: the generator was saturated",
+    f"steal above {STEAL_MOST_RATIO:.0%} of a core",
+    f"the CPU probe more than {PROBE_MOST_RATIO:.0%} off the median of all runs",
+)
+
+
+@dataclass(frozen=True)
+class Design:
+    """A way to build the platform: what differs from the calibrated scenario."""
+
+    name: str
+    overrides: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Designs that are ranked by one statistic of one operation or milestone, the smaller the better."""
+
+    question: str
+    designs: tuple[str, ...]
+    cell: str
+    statistic: str
+
+
+DESIGNS = (
+    Design("as calibrated", ()),
+    Design("push", ("feed.strategy=push",)),
+    Design("batch 1", ("topics.posts.poll_max=1", "topics.fanout.poll_max=1", "topics.interactions.poll_max=1")),
+    Design("batch 100", ("topics.posts.poll_max=100", "topics.fanout.poll_max=100", "topics.interactions.poll_max=100")),
+    Design("pool 1", ("stations.api_connections.servers=1", "stations.database.servers=7")),
+    Design("pool 4", ("stations.api_connections.servers=4", "stations.database.servers=10")),
+    Design("three fan-out workers", (
+        "stations.fanout_workers.servers=3", "stations.fanout_processes.servers=3", "stations.database.servers=26",
+    )),
+    Design("linger 0", ("topics.posts.linger_ms=0", "topics.fanout.linger_ms=0", "topics.interactions.linger_ms=0")),
+    Design("linger 50", ("topics.posts.linger_ms=50", "topics.fanout.linger_ms=50", "topics.interactions.linger_ms=50")),
+)  # fmt: skip
+RANKINGS = (
+    Ranking("push against hybrid: opening a feed", ("push", "as calibrated"), "feed.open", "mean"),
+    Ranking("batch 1 against 100: a like until it is applied", ("batch 1", "batch 100"), "interactions.applied", "mean"),
+    Ranking("pool of 1, 4, 16: opening a feed", ("pool 1", "pool 4", "as calibrated"), "feed.open", "p95"),
+    Ranking("one fan-out worker against three: delivery", ("as calibrated", "three fan-out workers"), "feed.delivered", "mean"),
+    Ranking("linger 0 against 50 ms: a like", ("linger 0", "linger 50"), "interactions.like", "mean"),
+)
+DESIGN_LOAD = 0.65
+NO_HOST = "no shared host: each process a core of its own"
+EFFECTS: dict[str, tuple[str, ...]] = {
+    "the whole model": (),
+    NO_HOST: (),
+    "processor sharing in place of wake pre-emption": ("hosts.machine.discipline=processor_sharing",),
+    "a run queue without pre-emption": ("hosts.machine.discipline=fifo",),
+    "no background on the core": ("hosts.machine.speed=1",),
+    "no CPU of the workers": (
+        *(
+            f'service_times.{name}={{distribution="constant",mean_ms=0}}'
+            for name in ("worker_dispatch", "worker_fanout_batch", "worker_apply_batch", "worker_tell")
+        ),
+        "costs.worker_interaction_us=0", "costs.worker_event_told_us=0",
+    ),
+    "no wait for the log's flush": ('service_times.database_commit={distribution="constant",mean_ms=0}',),
+    "no held fetch": ('service_times.kafka_fetch={distribution="constant",mean_ms=0}',),
+}  # fmt: skip
+"""What is left out of the model, one thing at a time, to see what it is worth."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that is decided before the first run."""
+
+    loads: tuple[float, ...]
+    repeats: int
+    run_s: float
+    seed: int
+    designs: tuple[str, ...]
+    design_repeats: int
+    order: tuple[tuple[float, int], ...] = field(default=())
+
+    @classmethod
+    def make(
+        cls, loads: tuple[float, ...], repeats: int, run_s: float, seed: int, designs: tuple[str, ...], design_repeats: int
+    ) -> Plan:
+        """A plan with its order: rounds of all loads, each round shuffled by the seed."""
+        rng = random.Random(seed)
+        order: list[tuple[float, int]] = []
+        for repeat in range(repeats):
+            around = [(load, repeat) for load in loads]
+            rng.shuffle(around)
+            order += around
+        shuffled = list(designs)
+        rng.shuffle(shuffled)
+        return cls(loads, repeats, run_s, seed, tuple(shuffled), design_repeats, tuple(order))
+
+    def document(self) -> dict[str, Any]:
+        """For JSON."""
+        return {**asdict(self), "rules": RULES, "aims": AIMS, "calibration": CALIBRATION_RATIOS}
+
+
+@dataclass
+class Run:
+    """One real run of a load or design: its cells, its CPU, and why it is rejected (empty: it is not)."""
+
+    load: float
+    design: str
+    cells: dict[str, dict[str, Any]]
+    cpu_per_request_s: float
+    busy_ratio: float
+    answered_ratio: float
+    late_ratio: float
+    steal_ratio: float
+    probe_s: float
+    rejected: str = ""
+
+
+def run_of(load: float, design: str, cells: dict[str, dict[str, Any]], seen: Observed, steal_ratio: float) -> Run:
+    """What a run of the reference came to."""
+    header, rows = seen.trace.header, seen.trace.rows
+    asked = rows[rows.intended_s >= header["warmup_s"]]
+    answered = int(((asked.outcome == "ok") & (asked.finished_s < header["duration_s"])).sum())
+    busy = sum(seen.cpu_s.values()) / seen.window_s + seen.background_ratio
+    return Run(
+        load, design, cells, seen.cpu_per_request_s, busy, answered / max(len(asked), 1), header["late_ratio"], steal_ratio,
+        seen.probe_s,
+    )  # fmt: skip
+
+
+def reject(runs: list[Run]) -> None:
+    """Apply the rules to all runs at once."""
+    probe_s = float(np.median([run.probe_s for run in runs])) if runs else 0.0
+    for run in runs:
+        if run.late_ratio > LATE_MOST_RATIO:
+            run.rejected = "generator saturated"
+        elif run.steal_ratio > STEAL_MOST_RATIO:
+            run.rejected = f"steal {run.steal_ratio:.1%}"
+        elif abs(run.probe_s / probe_s - 1) > PROBE_MOST_RATIO:
+            run.rejected = f"probe {run.probe_s / probe_s - 1:+.0%}"
+
+
+def cell_rows(
+    load: float, design: str, runs: list[Run], predicted: dict[str, Any], normalised: dict[str, Any] | None
+) -> list[dict[str, Any]]:
+    """A row per operation, milestone and statistic of one load: real, predicted, errors, spread and verdict."""
+    kept = [run for run in runs if not run.rejected]
+    shown = kept or runs
+    rows = []
+    for name in sorted(set(predicted).union(*(run.cells for run in runs)) if runs else set()):
+        model = predicted.get(name)
+        real = [run.cells[name] for run in shown if name in run.cells]
+        if model is None or not real:
+            continue
+        fewest = min(cell["n"] for cell in real)
+        for key in ("per_s", *STATISTICS):
+            column = key if key == "per_s" else f"{key}_s"
+            values = [cell[column] for cell in real if cell[column] is not None]
+            if fewest < NEEDED.get(key, FEWEST) or not values or model[column] is None:
+                continue
+            middle = float(np.median(values))
+            spread = float(np.std(values, ddof=1) / np.mean(values)) if len(values) > 1 and np.mean(values) else float("nan")
+            error = model[column] / middle - 1 if middle else float("nan")
+            again = normalised[name][column] if normalised and name in normalised else None
+            rows.append({
+                "load": load, "design": design, "name": name, "kind": model["kind"], "statistic": key, "n": fewest, "runs": len(kept),
+                "real": middle, "predicted": model[column], "error": error, "spread": spread,
+                "error_normalised": again / middle - 1 if again is not None and middle else float("nan"),
+                "verdict": verdict(shown, bool(kept), error, spread),
+            })  # fmt: skip
+    return rows
+
+
+def verdict(runs: list[Run], any_kept: bool, error: float, spread: float) -> str:
+    """`within noise`: the prediction is within twice the standard deviation of the repeats."""
+    if not any_kept and all(run.rejected == "generator saturated" for run in runs):
+        return "generator saturated"
+    if np.median([run.answered_ratio for run in runs]) < ANSWERED_LEAST_RATIO or np.median(
+        [run.busy_ratio for run in runs]
+    ) > BUSY_MOST_RATIO:  # fmt: skip
+        return "reference saturated"
+    return "within noise" if np.isfinite(spread) and abs(error) <= 2 * spread else "model error"
+
+
+def _median(values: Iterable[float]) -> float:
+    known = [value for value in values if np.isfinite(value)]
+    return float(np.median(known)) if known else float("nan")
+
+
+def medians(rows: list[dict[str, Any]], below: float = 0.8) -> list[dict[str, Any]]:
+    """Median absolute errors per statistic over cells below that share of the knee which nothing saturated."""
+    found = []
+    for statistic in STATISTICS:
+        chosen = [
+            row for row in rows
+            if row["statistic"] == statistic and row["load"] < below and row["verdict"] in ("within noise", "model error")
+        ]  # fmt: skip
+        if chosen:
+            found.append({
+                "statistic": statistic,
+                "cells": len(chosen),
+                "error": float(np.median([abs(row["error"]) for row in chosen])),
+                "error_normalised": _median(abs(row["error_normalised"]) for row in chosen),
+                "within_noise": float(np.mean([row["verdict"] == "within noise" for row in chosen])),
+                "spread": _median(row["spread"] for row in chosen),
+                "aim": AIMS.get(statistic),
+            })  # fmt: skip
+    return found
+
+
+def rank(ranking: Ranking, predicted: dict[str, Any], real: dict[str, list[Run]]) -> dict[str, Any]:
+    """Both orders, and whether they agree: `right`, `tie` (the real ones overlap between their runs), or `wrong`."""
+    column = f"{ranking.statistic}_s"
+    expected: dict[str, float] = {}
+    measured: dict[str, list[float]] = {}
+    for name in ranking.designs:
+        values = [run.cells[ranking.cell][column] for run in real.get(name, []) if ranking.cell in run.cells]
+        if values and ranking.cell in predicted.get(name, {}):
+            expected[name], measured[name] = predicted[name][ranking.cell][column], values
+    if len(measured) < len(ranking.designs):
+        return {"question": ranking.question, "outcome": "not measured"}
+    order = sorted(expected, key=lambda name: expected[name])
+    found = sorted(measured, key=lambda name: float(np.median(measured[name])))
+    outcome = "right"
+    if order != found:
+        swapped = [(a, b) for a in order for b in order if order.index(a) < order.index(b) and found.index(a) > found.index(b)]
+        apart = [pair for pair in swapped if min(measured[pair[0]]) > max(measured[pair[1]])]
+        outcome = "wrong" if apart else "tie"
+    return {
+        "question": ranking.question,
+        "cell": f"{ranking.cell} {ranking.statistic}",
+        "predicted": {name: expected[name] for name in order},
+        "real": {name: measured[name] for name in found},
+        "outcome": outcome,
+    }

@@ -1,0 +1,145 @@
+"""Observe, calibrate and replay: on the real servers for a few seconds, and what they refuse."""
+
+import http.server
+import json
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+from loadtest import calibrate, observe, replay, traces
+from loadtest.observing import REQUESTS
+from loadtest.open_generator import Plan, run
+from model.platform import OPERATIONS
+from reference_impl import operations
+from scenarios.loader import load_scenario
+from tests.loadtest.commands import environment
+
+SMALL = ("--set", "population.users=300", "--set", "population.mean_followees=10", "--set", "population.celebrities=[]")
+
+
+class Echo(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        self.send_response(404 if self.path == "/missing" else 200)
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"ok")
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def server():
+    made = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Echo)
+    made.daemon_threads = True
+    thread = threading.Thread(target=made.serve_forever)
+    thread.start()
+    yield made
+    made.shutdown()
+    thread.join()
+    made.server_close()
+
+
+def test_generator_sends_every_request_once_and_never_early(server, tmp_path):
+    at_s = np.linspace(0, 0.5, 40)
+    messages = [f"GET /{'missing' if n % 10 == 9 else n} HTTP/1.1\r\nHost: x\r\n\r\n".encode() for n in range(40)]
+    plan = Plan("127.0.0.1", server.server_port, at_s, messages, 5.0)
+    plan.write(tmp_path / "plan.npz")
+    again = Plan.read(tmp_path / "plan.npz")
+    assert again.messages == messages
+    sent = run(again)
+    assert np.all(sent["sent_s"] >= at_s)
+    assert np.all(sent["finished_s"] > sent["sent_s"])
+    assert sent["status"].tolist() == [404 if n % 10 == 9 else 200 for n in range(40)]
+
+
+def test_generator_tells_what_was_never_answered():
+    import socket
+
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(128)
+        sent = run(Plan("127.0.0.1", silent.getsockname()[1], np.array([0.0, 0.01]), [b"GET / HTTP/1.1\r\n\r\n"] * 2, 0.2))
+    assert np.isnan(sent["finished_s"]).all()
+    assert not np.isnan(sent["sent_s"]).any()
+
+
+def test_requests_are_those_of_the_reference():
+    routes = {row.name: (row.method, row.path) for row in operations.OPERATIONS}
+    for operation, (method, path, _) in REQUESTS.items():
+        assert operation in OPERATIONS
+        wanted, template = routes[operation]
+        assert (method, path.partition("?")[0].replace("{post}", "{id}")) == (wanted, template)
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "says"),
+    [
+        (observe, ["baseline"], "uploads.begin is not sent by the open generator"),
+        (observe, ["--arrivals-per-s", "0"], "no number above 0"),
+        (observe, ["--duration", "soon"], "no duration from 1s to 24h"),
+        (observe, ["--locustfile", "x.py"], "--locustfile needs --host"),
+        (observe, ["no_such_scenario"], "no_such_scenario"),
+        (replay, ["nowhere"], "nowhere: not a trace"),
+        (calibrate, ["nowhere"], "nowhere: not a trace"),
+        (calibrate, ["nowhere", "spans.jsonl"], "cannot be mixed"),
+    ],
+)
+def test_bad_input_is_refused_in_one_line(command, arguments, says, capsys, tmp_path):
+    try:
+        code = command.main([*arguments, "--out", str(tmp_path / "out")])
+    except SystemExit as end:
+        code = end.code
+    assert code == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("  ")]
+    assert len(lines) == 1
+    assert says in lines[0]
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_a_run_is_observed_calibrated_and_replayed(tmp_path, capsys):
+    folder = tmp_path / "observed"
+    main = "import sys; from loadtest.observe import main; sys.exit(main(sys.argv[1:]))"
+    arguments = ("--arrivals-per-s", "50", "--duration", "5s", "--out", str(folder), "--json", str(tmp_path / "o.json"))
+    done = subprocess.run(
+        [sys.executable, "-c", main, *SMALL, *arguments], env=environment(), capture_output=True, text=True, timeout=240,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    trace = traces.read(folder)
+    assert len(trace.rows) == pytest.approx(250, rel=0.35)
+    assert trace.rows.intended_s.is_monotonic_increasing
+    assert (trace.rows.sent_s >= trace.rows.intended_s).all()
+    assert set(trace.rows.outcome) == {"ok"}
+    likes = int(trace.rows.operation.isin(["interactions.like", "interactions.unlike", "interactions.comment"]).sum())
+    applied = trace.milestones[trace.milestones["name"] == "interactions.applied"]
+    assert 0.9 * likes <= len(applied) <= likes  # superseded by a later one of the batch, or drained too late
+    assert (applied.reached_s >= applied.started_s).all()
+    counters = [json.loads(line) for line in trace.file("counters.jsonl").read_text().splitlines()]
+    assert counters[-1]["processes"]["api"][0] > counters[0]["processes"]["api"][0] > 0
+    assert json.loads((tmp_path / "o.json").read_text())["cells"]["feed.open"]["n"] > 20
+
+    target = tmp_path / "calibrated.toml"
+    assert calibrate.main([str(folder), "--out", str(target)]) == 0
+    assert "api_feed_open" in capsys.readouterr().out
+    assert "# source: measured, n = " in target.read_text()
+    scenario = load_scenario(str(target))
+    assert scenario.stations["api"].host == "machine"
+    assert 0.1 < scenario.hosts[0].speed < 1
+    assert scenario.service_times["api_feed_open"].mean_s > 1e-4
+
+    replayed = replay.replay(trace, scenario, "plain")
+    assert replayed.rows.operation.tolist() == trace.rows.operation.tolist()
+    assert np.array_equal(replayed.rows.intended_s, trace.rows.intended_s)
+    assert set(replayed.rows.outcome) == {"ok"}
+    assert replayed.header["audit"]["conserved"]
+    assert len(replayed.milestones[replayed.milestones["name"] == "interactions.applied"]) == likes
+    replayed.write(tmp_path / "replayed")
+    assert replay.main([str(tmp_path / "replayed"), "--scenario", str(target), "--engine", "plain", "--out", str(tmp_path / "r")]) == 0
+    again = traces.read(tmp_path / "r")
+    assert np.array_equal(again.rows.latency_s, replayed.rows.latency_s)

@@ -1,0 +1,151 @@
+"""What validate decides before it looks, and how it judges; no server is needed for either."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+from loadtest import validate, validate_report, validation
+from loadtest.calibration import Estimate, alone, estimate, least_squares, own_time_s
+from loadtest.otlp_spans import Span
+from loadtest.validation import Plan, Ranking, Run
+
+
+def run_at(load=0.3, mean_s=0.010, *, answered=1.0, late=0.0, busy=0.3, probe_s=1e-4, design="", steal=0.0):
+    times = {f"{name}_s": mean_s for name in ("mean", "p50", "p90", "p95", "p99")}
+    cells = {"feed.open": {"kind": "operation", "n": 1000, "per_s": 50.0, "not_ok": 0, **times}}
+    return Run(load, design, cells, 0.002, busy, answered, late, steal, probe_s)
+
+
+def test_a_plan_runs_every_load_in_every_round_in_an_order_of_its_seed():
+    plans = [Plan.make((0.2, 0.5, 0.9), 3, 10.0, seed, ("push", "pool 1"), 2) for seed in (1, 1, 2, 3)]
+    assert plans[0] == plans[1]
+    assert len({plan.order for plan in plans}) > 1
+    for plan in plans:
+        for around in range(3):
+            assert {load for load, repeat in plan.order if repeat == around} == {0.2, 0.5, 0.9}
+    assert set(validation.LOADS).isdisjoint(validation.CALIBRATION_RATIOS)
+
+
+def test_runs_are_rejected_by_the_rules_alone():
+    runs = [run_at() for _ in range(5)] + [run_at(late=0.5), run_at(steal=0.2), run_at(probe_s=2e-4)]
+    validation.reject(runs)
+    assert [bool(run.rejected) for run in runs] == [False] * 5 + [True] * 3
+    assert runs[5].rejected == "generator saturated"
+
+
+@pytest.mark.parametrize(
+    ("runs", "predicted_s", "verdict"),
+    [
+        ([run_at(mean_s=m) for m in (0.010, 0.011, 0.009)], 0.0105, "within noise"),
+        ([run_at(mean_s=m) for m in (0.010, 0.011, 0.009)], 0.0150, "model error"),
+        ([run_at(answered=0.8)] * 2, 0.010, "reference saturated"),
+        ([run_at(busy=0.99)] * 2, 0.010, "reference saturated"),
+        ([run_at(late=0.5) for _ in range(2)], 0.010, "generator saturated"),
+    ],
+)
+def test_verdicts(runs, predicted_s, verdict):
+    validation.reject(runs)
+    predicted = run_at(mean_s=predicted_s).cells
+    rows = validation.cell_rows(0.3, "", runs, predicted, None)
+    found = {row["statistic"]: row for row in rows}
+    assert found["mean"]["verdict"] == verdict
+    assert found["mean"]["error"] == pytest.approx(predicted_s / 0.010 - 1)
+    assert "per_s" in found
+
+
+def test_failed_cells_stay_in_the_table_and_out_of_the_medians():
+    good = validation.cell_rows(0.3, "", [run_at(mean_s=m) for m in (0.01, 0.012)], run_at(mean_s=0.02).cells, None)
+    bad = validation.cell_rows(0.6, "", [run_at(0.6, late=0.9)], run_at(mean_s=9.0).cells, None)
+    high = validation.cell_rows(0.9, "", [run_at(0.9)], run_at(mean_s=9.0).cells, None)
+    assert bad
+    medians = {row["statistic"]: row for row in validation.medians([*good, *high])}
+    assert medians["mean"]["cells"] == 1
+    assert medians["mean"]["error"] == pytest.approx(0.02 / 0.011 - 1)
+
+
+def test_rankings_are_right_wrong_or_a_tie():
+    ranking = Ranking("?", ("a", "b"), "feed.open", "mean")
+    predicted = {"a": run_at(mean_s=0.01).cells, "b": run_at(mean_s=0.02).cells}
+
+    def outcome(a, b):
+        real = {"a": [run_at(mean_s=m) for m in a], "b": [run_at(mean_s=m) for m in b]}
+        return validation.rank(ranking, predicted, real)["outcome"]
+
+    assert outcome((0.010, 0.011), (0.020, 0.030)) == "right"
+    assert outcome((0.030, 0.031), (0.010, 0.011)) == "wrong"
+    assert outcome((0.010, 0.031), (0.011, 0.012)) == "tie"
+    assert validation.rank(ranking, predicted, {"a": [run_at()]})["outcome"] == "not measured"
+
+
+def span(start_s, end_s, name="x"):
+    return Span("s", name, "t", f"{start_s}", "", start_s, end_s, 1, {})
+
+
+def test_only_what_overlaps_nothing_is_alone():
+    spans = [span(0, 1), span(2, 4), span(3, 5), span(6, 7), span(6.5, 6.6), span(8, 9)]
+    assert [(one.start_s, one.end_s) for one in alone(spans)] == [(0, 1), (8, 9)]
+
+
+def test_own_time_leaves_out_children_once():
+    parent = span(0, 10)
+    parent.children = [span(1, 3), span(2, 4), span(9, 12)]
+    assert own_time_s(parent, 0, 10) == pytest.approx(6.0)
+    assert own_time_s(parent, 2, 10) == pytest.approx(5.0)
+
+
+def test_estimates_keep_mean_and_shape():
+    values = np.random.default_rng(1).lognormal(-7, 0.5, 5000)
+    made = estimate(values)
+    assert made.low_s < values.mean() < made.high_s
+    entry = made.scaled(2).entry()
+    quantiles = np.array(entry["quantiles_us"]) / 1e6
+    assert ((quantiles[1:] + quantiles[:-1]) / 2).mean() == pytest.approx(2 * made.mean_s, rel=0.01)
+    assert quantiles[20] == pytest.approx(2 * np.median(values), rel=0.05)
+    few = estimate(values[:50]).plus(0.001)
+    assert few.entry()["distribution"] == "lognormal"
+    assert few.mean_s == pytest.approx(values[:50].mean() + 0.001)
+    assert estimate([]) == Estimate(0.0, 0, 0.0, 0.0)
+    items = np.arange(100.0)
+    assert least_squares([np.ones(100), items], 3 + 0.5 * items) == pytest.approx([3, 0.5])
+
+
+def test_the_page_shows_every_cell_and_escapes(tmp_path):
+    runs = [run_at(mean_s=m) for m in (0.01, 0.012)]
+    rows = validation.cell_rows(0.3, "<b>", runs, run_at(mean_s=0.02).cells, None)
+    plan = Plan.make((0.3,), 2, 10.0, 1, (), 1)
+    made = {
+        "made_at": "2026-01-01", "machine": {"processor": "p", "system": "s", "python": "3"}, "plan": plan.document(),
+        "calibration": ["30 requests/s"], "knee": {"predicted_per_s": 300, "at_load": 1.1, "model_per_s": 290, "real_per_s": [280.0]},
+        "medians": validation.medians(rows), "effects": [{"effect": "the whole model", "medians": validation.medians(rows)}],
+        "rankings": [{"question": "a against b", "outcome": "not measured"}], "rejected": 0, "runs": [{}, {}], "rows": rows,
+    }  # fmt: skip
+    validate_report.write(tmp_path, made)
+    page = (tmp_path / "validation.html").read_text()
+    assert page.count("feed.open") == len(rows)
+    assert "<td><b>" not in page
+    assert not re.search(r"(src|href)=", page)
+    assert json.loads((tmp_path / "validation.json").read_text())["rows"][0]["name"] == "feed.open"
+    assert len((tmp_path / "validation.csv").read_text().splitlines()) == len(rows) + 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--loads", "a"], "no list of shares of the knee"),
+        (["--designs", "pushy"], "'pushy' is none of: all, none, as calibrated"),
+        (["--repeats", "0"], "no whole number from 1 to 99"),
+        (["baseline"], "is not sent by the open generator"),
+    ],
+)
+def test_bad_input_is_refused_in_one_line(arguments, says, capsys, tmp_path):
+    try:
+        code = validate.main([*arguments, "--out", str(tmp_path / "out")])
+    except SystemExit as end:
+        code = end.code
+    assert code == 2
+    errors = capsys.readouterr().err
+    assert says in errors
+    assert errors.count("\n") == 1
+    assert not (tmp_path / "out").exists()
