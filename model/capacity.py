@@ -129,6 +129,8 @@ def _faster(step: net.Step, station: str, factor: float, change: Any) -> net.Ste
             return replace(step, arms=tuple(replace(arm, steps=change(arm.steps)) for arm in step.arms))
         case net.Scatter() | net.Hold():
             return replace(step, steps=change(step.steps))
+        case net.Acquire():
+            return replace(step, otherwise=change(step.otherwise))
         case net.Try():
             return replace(step, steps=change(step.steps), otherwise=change(step.otherwise))
     return step
@@ -186,13 +188,13 @@ def _no_product_form(network: net.Network) -> str:
     means_s: dict[str, set[float]] = {}
     for operation in network.operations:
         for step in net.walk(operation.steps):
-            if isinstance(step, net.Scatter | net.Try | net.Delay | net.Hold):
+            if isinstance(step, net.Scatter | net.Try | net.Fail | net.Delay | net.Hold):
                 return f"{operation.name} has a {type(step).__name__.lower()} step"
             if isinstance(step, net.Serve):
                 station = stations[step.station]
                 if station.cold or station.wake_s or station.gc_every:
                     return f"the service of station {station.name} depends on what its servers did before"
-                if station.queue_limit is not None or station.discipline == "priority":
+                if station.queue_limit is not None or station.shed_above is not None or station.discipline == "priority":
                     return f"station {station.name} has a queue limit or priorities"
                 means_s.setdefault(station.name, set()).add(step.time.mean_s)
                 if station.discipline == "fifo" and (

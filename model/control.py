@@ -20,8 +20,8 @@ Process = Generator[simpy.Event, None, None]
 class Controllable(Protocol):
     """What control may do to an engine, stations and topics by number."""
 
-    def set_servers(self, station: int, servers: int) -> None:
-        """A station has this many servers from now on."""
+    def set_servers(self, station: int, servers: int, lose_work: bool = False) -> None:
+        """A station has this many servers from now on; with `lose_work` those that go lose what they have in hand."""
 
     def crash(self, topic: int, member: int) -> None:
         """A member of a consumer group dies with its batch."""

@@ -7,15 +7,16 @@ means is said once, in `engines/plain.py`; `tables.py` lowers a network to the r
 |---|---|
 | `Delay(time)` | time without contention: a network round trip, a client's pause |
 | `Serve(station, time)` | wait for a server, hold it for a service time |
-| `Lookup(cache, key, hit, miss)` | a cache with contents: a key's entry lives for the cache's TTL; a miss fills it |
+| `Lookup(cache, key, hit, miss)` | a cache with contents: a key's entry lives for the cache's TTL or until it is evicted |
 | `Branch(arms)` | the first arm whose share of probability is drawn; else go on |
-| `Scatter(steps, count, join)` | child tasks; `join` waits for all of them; `each_event` starts one per record of a polled batch |
+| `Scatter(steps, count, join)` | child tasks; `join` waits for all of them, or for any; `each_event` starts one per record of a batch |
 | `Publish(topic, key, weight)` | append to a partition by producer linger and batch; go on when it is acknowledged |
-| `Acquire(quota)` | take a token of a rate limit, or wait until one is due |
+| `Acquire(quota, wait, otherwise)` | take a token of a rate limit, wait until one is due, or be refused |
 | `Hold(station, steps)` | wait for a server, keep it while the inner steps run: a connection of a pool, a slot of a limit |
+| `Fail(probability)` | the attempt fails here, as if rejected |
 | `Respond()` | the client has its answer here; what follows is asynchronous |
 | `Mark(milestone)` | an asynchronous outcome is reached |
-| `Try(steps, ...)` | a deadline around steps, attempts with backoff, and what to do otherwise |
+| `Try(steps, ...)` | a deadline around steps, attempts with backoff, retry budget and circuit breaker; what to do otherwise |
 
 Times are seconds. A duration may grow with the request: `per={"rows": 0.00001}` adds ten microseconds for each of the
 request's `rows` attribute; inside a topic's own steps the batch's `events`, `keys` (distinct keys) and `weight` can be used.
@@ -26,6 +27,7 @@ At one instant things happen in this order: control (crashes, capacity changes: 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -38,6 +40,8 @@ from model.hosts import HostDiscipline as HostDiscipline
 from model.hosts import IdleFactors, host_fault, processes_fault
 
 Discipline: TypeAlias = Literal["fifo", "priority", "processor_sharing"]
+Jitter: TypeAlias = Literal["none", "full", "equal", "decorrelated"]
+JITTERS: tuple[Jitter, ...] = ("none", "full", "equal", "decorrelated")
 DISCIPLINES: tuple[Discipline, ...] = ("fifo", "priority", "processor_sharing")
 BATCH_ATTRIBUTES = ("events", "keys", "weight")
 
@@ -61,7 +65,11 @@ class Serve:
 
 @dataclass(frozen=True)
 class Lookup:
-    """Look for the value of attribute `key` in `cache`; then the `hit` or the `miss` steps."""
+    """Look for the value of attribute `key` in `cache`; then the `hit` or the `miss` steps.
+
+    The entry is there as the miss steps begin, so that everybody else hits at once; with a cache that coalesces it is there when
+    they have ended, and who asks meanwhile waits for that.
+    """
 
     cache: str
     key: str
@@ -90,12 +98,17 @@ class Scatter:
 
     A failed child has ended too; its parent goes on. Children of `each_event` act in the name of their record's request, at
     least once: after a redelivery their marks are reached again, whatever the topic's `idempotent` says.
+
+    With `join="any"` the parent goes on as soon as one child has ended without failing, or all have failed; the others go on.
+    `stagger` starts the second child so much later than the first, the third twice as much later, and so on, and not at all if
+    the parent waits no more by then: `Scatter(steps, 2, "any", stagger=constant(0.05))` is a request hedged after 50 ms.
     """
 
     steps: Steps
     count: int | str = 1
-    join: bool = True
+    join: bool | Literal["any"] = True
     each_event: bool = False
+    stagger: Distribution = NEVER
 
 
 @dataclass(frozen=True)
@@ -109,9 +122,26 @@ class Publish:
 
 @dataclass(frozen=True)
 class Acquire:
-    """Take a token of `quota`, waiting until it is due."""
+    """Take a token of `quota`, waiting until it is due.
+
+    Without `wait` who finds no token takes none: the `otherwise` steps follow (a 429 has its price too), and then the attempt has
+    failed as if rejected. A `Try` around it goes on from there; without one the task has failed.
+    """
 
     quota: str
+    wait: bool = True
+    otherwise: Steps = ()
+
+
+@dataclass(frozen=True)
+class Fail:
+    """The attempt fails here with a probability, a number or an attribute's name, as if a queue had been full.
+
+    A `Try` around it backs off and runs its steps again (a part of an upload that is sent again alone: a scatter with join over
+    such tries); without a `Try` the task has failed. Every attempt draws anew.
+    """
+
+    probability: float | str = 1.0
 
 
 @dataclass(frozen=True)
@@ -141,6 +171,12 @@ class Mark:
 class Try:
     """Run `steps` with a deadline of `timeout_s` (none if 0), at most `attempts` times, waiting `backoff` * growth^(n-1) between.
 
+    - `jitter`, with w for that pause, but at most `backoff_max_s`: "none" waits w, "full" between 0 and w, "equal" between w/2
+      and w, "decorrelated" between `backoff` and three times the pause before (source: Brooker, Exponential Backoff And Jitter,
+      AWS Architecture Blog 2015), at most `backoff_max_s` and without growth.
+    - `budget` names a `RetryBudget`: if it is spent, there is no further attempt.
+    - `breaker` names a `Breaker`: while it is open, the try has failed at once, as if rejected, and is not repeated.
+
     When the last attempt fails, by deadline or by a full queue, the `otherwise` steps follow and then, unless they respond
     themselves, the request has failed.
     """
@@ -151,9 +187,13 @@ class Try:
     backoff: Distribution = NEVER
     growth: float = 1.0
     otherwise: Steps = ()
+    jitter: Jitter = "none"
+    backoff_max_s: float = math.inf
+    budget: str | None = None
+    breaker: str | None = None
 
 
-Step: TypeAlias = Delay | Serve | Lookup | Branch | Scatter | Publish | Acquire | Hold | Respond | Mark | Try
+Step: TypeAlias = Delay | Serve | Lookup | Branch | Scatter | Publish | Acquire | Hold | Fail | Respond | Mark | Try
 Steps: TypeAlias = Sequence[Step]
 
 
@@ -163,6 +203,8 @@ class Station:
 
     With `processor_sharing` all present share the servers equally, none getting more than one; the waiting room is then what
     may be present beyond the number of servers.
+
+    Load shedding: where `shed_above` wait already, who has a `priority` above `shed_keeps` is rejected.
 
     With a `host` its servers are processes that share the host's cores (`hosts.py`); without one each has a core of its own.
     What makes a process's work longer, each off by default:
@@ -183,6 +225,8 @@ class Station:
     cold: IdleFactors = ()
     gc_every: int = 0
     gc_pause_s: float = 0.0
+    shed_above: int | None = None
+    shed_keeps: int = 0
 
 
 @dataclass(frozen=True)
@@ -217,10 +261,19 @@ class Topic:
 
 @dataclass(frozen=True)
 class Cache:
-    """Entries by key that live for `ttl_s`."""
+    """Entries by key that live for `ttl_s` from when they are filled.
+
+    - `capacity`: so many entries at most (None: no limit); one more drives out the one that was hit or filled longest ago. An entry
+      that has expired keeps its place until it is driven out or filled again.
+    - `coalesce`: a miss takes a lease on its key, and others who miss that key wait until the miss steps have ended; then they
+      hit. If the one with the lease fails, the first who waits gets the lease and runs the miss steps. Such a lookup cannot
+      stand inside the miss steps of another one: they could wait for each other for ever.
+    """
 
     name: str
     ttl_s: float
+    capacity: int | None = None
+    coalesce: bool = False
 
 
 @dataclass(frozen=True)
@@ -230,6 +283,34 @@ class Quota:
     name: str
     rate_per_s: float
     burst: float = 1.0
+
+
+@dataclass(frozen=True)
+class RetryBudget:
+    """Tokens for attempts after the first, shared by all tries that name it, as in gRPC's retry throttling and Finagle's budgets.
+
+    It begins with `burst` tokens, which is the most it can hold. Every first attempt adds `ratio`; every further one takes 1, and
+    where there is less than 1 it is not made.
+    """
+
+    name: str
+    ratio: float = 0.1
+    burst: float = 10.0
+
+
+@dataclass(frozen=True)
+class Breaker:
+    """A circuit breaker, shared by all tries that name it.
+
+    It opens when of the last `window` attempts (not before there were so many) `failure_ratio` or more have failed. For `pause_s`
+    it then refuses all; after that it lets one attempt through: if that fails it is open for another `pause_s`, else it closes and
+    counts anew. Attempts that began before it opened or closed do not count.
+    """
+
+    name: str
+    window: int = 100  # source for the defaults: resilience4j, CircuitBreakerConfig
+    failure_ratio: float = 0.5
+    pause_s: float = 60.0
 
 
 @dataclass(frozen=True)
@@ -261,9 +342,21 @@ class Network:
     attributes: tuple[str, ...] = ()
     milestones: tuple[Milestone, ...] = ()
     hosts: tuple[Host, ...] = ()
+    budgets: tuple[RetryBudget, ...] = ()
+    breakers: tuple[Breaker, ...] = ()
 
     def __post_init__(self) -> None:
-        for kind in ("operations", "stations", "topics", "caches", "quotas", "milestones", "hosts"):
+        for kind in (
+            "operations",
+            "stations",
+            "topics",
+            "caches",
+            "quotas",
+            "milestones",
+            "hosts",
+            "budgets",
+            "breakers",
+        ):
             _check_unique(kind, [item.name for item in getattr(self, kind)])
         for host in self.hosts:
             _require(not host_fault(host), host_fault(host))
@@ -276,15 +369,30 @@ class Network:
             self._check_steps(f"topic {topic.name}", topic.steps, in_batch=True)
         for cache in self.caches:
             _require(cache.ttl_s > 0, f"cache {cache.name}: ttl must be more than 0, not {cache.ttl_s}")
+            _require(
+                cache.capacity is None or cache.capacity >= 1,
+                f"cache {cache.name}: capacity must be 1 or more, not {cache.capacity}",
+            )
         for quota in self.quotas:
             _require(
                 quota.rate_per_s > 0 and quota.burst >= 1,
                 f"quota {quota.name}: needs a rate above 0 and a burst of 1 or more",
             )
+        for budget in self.budgets:
+            _require(
+                budget.ratio >= 0 and budget.burst >= 0, f"budget {budget.name}: ratio and burst must be 0 or more"
+            )
+        for breaker in self.breakers:
+            _require(
+                breaker.window >= 1 and 0 < breaker.failure_ratio <= 1 and breaker.pause_s > 0,
+                f"breaker {breaker.name}: needs a window of 1 or more, a failure ratio above 0 and up to 1, a pause above 0",
+            )
         for operation in self.operations:
             self._check_steps(f"operation {operation.name}", operation.steps)
 
-    def names(self, kind: Literal["stations", "topics", "caches", "quotas", "operations", "hosts"]) -> tuple[str, ...]:
+    def names(
+        self, kind: Literal["stations", "topics", "caches", "quotas", "operations", "hosts", "budgets", "breakers"]
+    ) -> tuple[str, ...]:
         """The names of one kind, in order."""
         return tuple(item.name for item in getattr(self, kind))
 
@@ -322,30 +430,33 @@ class Network:
                         _check_name(here, "attribute", attribute, known)
                 case Acquire():
                     _check_name(here, "quota", step.quota, self.names("quotas"))
+                    _require(not (step.wait and step.otherwise), f"{here}: who waits for a token is never refused")
+                    self._check_steps(f"{here} (otherwise)", step.otherwise, in_batch, in_try, child, held)
                 case Hold():
                     _check_name(here, "station", step.station, self.names("stations"))
                     shared = self.stations[self.names("stations").index(step.station)].discipline == "processor_sharing"
                     _require(not shared, f"{here}: a server of {step.station} is shared, it can't be held")
                     _require(step.station not in held, f"{here}: a server of {step.station} is held already")
                     self._check_steps(f"{here} (held)", step.steps, in_batch, in_try, child, (*held, step.station))
+                case Fail():
+                    _check_probability(here, step.probability, known)
                 case Respond():
                     _require(not in_topic and not child, f"{here}: only an operation's own steps can respond")
                 case Lookup():
                     _check_name(here, "cache", step.cache, self.names("caches"))
                     _check_name(here, "attribute", step.key, known)
+                    if self._coalesces(step):
+                        nested = [
+                            inner for inner in walk(step.miss) if isinstance(inner, Lookup) and self._coalesces(inner)
+                        ]
+                        _require(not nested, f"{here}: a lookup that coalesces inside the miss steps of another one")
                     self._check_steps(f"{here} (hit)", step.hit, in_batch, in_try, child, held)
                     self._check_steps(f"{here} (miss)", step.miss, in_batch, in_try, child, held)
                 case Branch():
                     total = 0.0
                     for arm in step.arms:
-                        if isinstance(arm.probability, str):
-                            _check_name(here, "attribute", arm.probability, known)
-                        else:
-                            _require(
-                                0 <= arm.probability <= 1,
-                                f"{here}: a probability is from 0 to 1, not {arm.probability}",
-                            )
-                            total += arm.probability
+                        _check_probability(here, arm.probability, known)
+                        total += 0.0 if isinstance(arm.probability, str) else arm.probability
                         self._check_steps(here, arm.steps, in_batch, in_try, child, held)
                     _require(
                         total <= 1 + 1e-9, f"{here}: the probabilities of a branch add up to {total:g}, more than 1"
@@ -363,6 +474,14 @@ class Network:
                     self._check_steps(here, step.steps, in_batch=inside, in_try=False, child=True)
                 case Try():
                     _require(not in_try, f"{here}: a try inside a try; put the inner one into a scatter with join")
+                    if step.budget is not None:
+                        _check_name(here, "budget", step.budget, self.names("budgets"))
+                    if step.breaker is not None:
+                        _check_name(here, "breaker", step.breaker, self.names("breakers"))
+                    _require(
+                        step.jitter in JITTERS, f"{here}: no jitter {step.jitter!r}{suggestion(step.jitter, JITTERS)}"
+                    )
+                    _require(step.backoff_max_s >= 0, f"{here}: the longest backoff must be 0 or more")
                     _require(step.attempts >= 1, f"{here}: attempts must be 1 or more, not {step.attempts}")
                     _require(
                         step.timeout_s >= 0 and step.growth > 0, f"{here}: a timeout is 0 or more and a growth above 0"
@@ -374,6 +493,9 @@ class Network:
                         not (in_batch and child),
                         f"{here}: a batch's children can't mark; scatter with each_event instead",
                     )
+
+    def _coalesces(self, step: Lookup) -> bool:
+        return any(cache.coalesce for cache in self.caches if cache.name == step.cache)
 
 
 def walk(steps: Steps) -> Iterator[Step]:
@@ -393,6 +515,8 @@ def inner_routes(step: Step) -> tuple[Steps, ...]:
             return tuple(arm.steps for arm in step.arms)
         case Scatter() | Hold():
             return (step.steps,)
+        case Acquire():
+            return (step.otherwise,)
         case Try():
             return (step.steps, step.otherwise)
     return ()
@@ -414,6 +538,13 @@ def _require(condition: bool, message: str) -> None:
 
 def _check_name(where: str, kind: str, name: str, known: Iterable[str]) -> None:
     _require(name in known, f"{where}: no {kind} {name!r}{suggestion(name, known)}")
+
+
+def _check_probability(where: str, probability: float | str, attributes: Iterable[str]) -> None:
+    if isinstance(probability, str):
+        _check_name(where, "attribute", probability, attributes)
+    else:
+        _require(0 <= probability <= 1, f"{where}: a probability is from 0 to 1, not {probability}")
 
 
 def _check_unique(kind: str, names: Sequence[str]) -> None:
@@ -438,6 +569,10 @@ def _check_station(station: Station) -> None:
         f"{where}: processes take one piece of work at a time, by fifo or priority (how they share cores is the host's)",
     )
     _require(not processes_fault(station), processes_fault(station))
+    _require(
+        station.shed_above is None or station.shed_above >= 0,
+        f"{where}: shed_above must be 0 or more, not {station.shed_above}",
+    )
 
 
 def _check_topic(topic: Topic) -> None:

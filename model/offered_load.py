@@ -188,6 +188,8 @@ class _Walk:
                 return topic.acknowledgement.mean_s + (0.0 if self.best else topic.linger_s)
             case net.Acquire():
                 self.work["quota", step.quota] += float(np.sum(rates_per_s))
+                if not self.best:
+                    return self.route(step.otherwise, rates_per_s, known, flows)
             case net.Try():
                 attempts = 1 if self.best else step.attempts
                 spent_s = attempts * self.route(step.steps, rates_per_s * attempts, known, flows)

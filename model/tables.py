@@ -2,27 +2,33 @@
 
 A route becomes rows of `steps`; `next` is the row that follows, `miss` the other way (a cache miss, a branch not taken, a try
 that gave up). Row 0 ends a task, row 1 ends it as failed. Every row that draws has a `stream`, a hash of the seed and of the
-step's place in its operation, so that two scenarios that differ elsewhere draw the same numbers.
+step's place in its operation, so that two scenarios that differ elsewhere draw the same numbers. The last row fails: whoever's work was
+lost goes there.
 """
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_right
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from model import network as net
-from model.distributions import Distribution
+from model.distributions import NEVER, Distribution
 from model.variates import stream_of
 
 (
     DELAY, SERVE, BRANCH, LOOKUP, SCATTER, PUBLISH, ACQUIRE, RESPOND, MARK, TRY, END_TRY,
-    HOLD, SERVE_HELD, RELEASE, FINISH, FAIL,
-) = range(16)  # fmt: skip
+    HOLD, SERVE_HELD, RELEASE, FILL, FAULT, STAGGER, IF_WANTED, FINISH, FAIL,
+) = range(20)  # fmt: skip
 FIFO, PRIORITY, PROCESSOR_SHARING = range(3)
 CORES_SHARED, RUN_QUEUE, WAKE_PREEMPTION = range(3)  # disciplines of hosts
 EVENTS, KEYS, WEIGHT, NO_ATTRIBUTE = -2, -3, -4, -1
 END_ROW, FAILED_ROW = 0, 1
+ANY = 2  # a join that waits for one child
+NO_JITTER, FULL_JITTER, EQUAL_JITTER, DECORRELATED_JITTER = range(4)
+JITTER_DRAW = 1 << 32  # added to the attempt, where a pause needs a second number
 
 STEP = np.dtype(
     [
@@ -36,11 +42,15 @@ STEP = np.dtype(
         ("attribute", "i4"),  # count, key or probability: a column, or EVENTS, KEYS, WEIGHT
         ("weight", "i4"),
         ("count", "i4"),  # children, or attempts
-        ("join", "i4"),
+        ("join", "i4"),  # the parent waits, for all or for ANY; or who acquires does
+        ("jitter", "i4"),
+        ("budget", "i4"),
+        ("breaker", "i4"),
         ("each_event", "i4"),
         ("stream", "u8"),
         ("seconds", "f8"),  # a deadline
         ("growth", "f8"),
+        ("most_s", "f8"),  # the longest backoff
         ("probability", "f8"),
     ],
     align=True,
@@ -54,6 +64,8 @@ STATION = np.dtype(
         ("servers", "i4"),
         ("discipline", "i4"),
         ("queue_limit", "i4"),
+        ("shed_above", "i4"),  # -1: never
+        ("shed_class", "i4"),  # the first priority class that is shed
         ("host", "i4"),
         ("tracked", "i4"),  # its servers are processes, each with a history
         ("preempts", "i4"),
@@ -67,6 +79,8 @@ STATION = np.dtype(
 )
 HOST = np.dtype([("cores", "i4"), ("discipline", "i4"), ("speed", "f8")], align=True)
 COLD = np.dtype([("idle_s", "f8"), ("factor", "f8")], align=True)
+BUDGET = np.dtype([("ratio", "f8"), ("burst", "f8")], align=True)
+BREAKER = np.dtype([("window", "i4"), ("failures", "i4"), ("pause_s", "f8")], align=True)  # failures: so many open it
 TOPIC = np.dtype(
     [
         ("first_row", "i4"),
@@ -84,6 +98,7 @@ TOPIC = np.dtype(
     ],
     align=True,
 )
+CACHE = np.dtype([("ttl_s", "f8"), ("capacity", "i4"), ("coalesce", "i4")], align=True)  # capacity 0: no limit
 QUOTA = np.dtype([("interval_s", "f8"), ("burst_s", "f8")], align=True)
 
 
@@ -102,7 +117,9 @@ class Tables:
     quotas: np.ndarray
     hosts: np.ndarray
     colds: np.ndarray  # of all stations, one after the other
-    ttl_s: np.ndarray  # f8, one per cache
+    budgets: np.ndarray
+    breakers: np.ndarray
+    caches: np.ndarray
     first_row: np.ndarray  # i4, one per operation
     priority_class: np.ndarray  # i4, one per operation: 0 is served first, without gaps
     milestones: tuple[str, ...]
@@ -122,6 +139,8 @@ class _Lowering:
     def add(self, name: str, op: int, **fields: float | int) -> int:
         fields.setdefault("attribute", NO_ATTRIBUTE)
         fields.setdefault("weight", NO_ATTRIBUTE)
+        fields.setdefault("budget", -1)
+        fields.setdefault("breaker", -1)
         self.rows.append({"op": op, "stream": stream_of(self.seed, name), **fields})
         self.names.append(name)
         return len(self.rows) - 1
@@ -162,9 +181,12 @@ class _Lowering:
                 op = SERVE_HELD if step.station in self.held else SERVE
                 return self.add(name, op, target=network.names("stations").index(step.station), **shared)
             case net.Lookup():
-                miss = self.route(f"{name}/miss", step.miss, following, in_batch)
-                hit = self.route(f"{name}/hit", step.hit, following, in_batch)
                 cache, key = network.names("caches").index(step.cache), self.attribute(step.key, in_batch)
+                filled = following
+                if network.caches[cache].coalesce:
+                    filled = self.add(f"{name}/fill", FILL, next=following)
+                miss = self.route(f"{name}/miss", step.miss, filled, in_batch)
+                hit = self.route(f"{name}/hit", step.hit, following, in_batch)
                 return self.add(name, LOOKUP, next=hit, miss=miss, target=cache, attribute=key)
             case net.Branch():
                 return self.branch(name, step, following, in_batch)
@@ -173,6 +195,10 @@ class _Lowering:
                 held, self.held = self.held, ()
                 first_child = self.route(f"{name}/child", step.steps, END_ROW, inside)
                 self.held = held
+                if step.stagger != NEVER:
+                    wanted = self.add(f"{name}/if wanted", IF_WANTED, next=first_child, miss=END_ROW)
+                    after = self.distribution(step.stagger)
+                    first_child = self.add(f"{name}/stagger", STAGGER, next=wanted, distribution=after)
                 by_name = isinstance(step.count, str)
                 return self.add(
                     name,
@@ -181,7 +207,7 @@ class _Lowering:
                     target=first_child,
                     attribute=self.attribute(str(step.count), in_batch) if by_name else NO_ATTRIBUTE,
                     count=0 if isinstance(step.count, str) else step.count,
-                    join=int(step.join),
+                    join=ANY if step.join == "any" else int(step.join),
                     each_event=int(step.each_event),
                 )
             case net.Publish():
@@ -189,7 +215,11 @@ class _Lowering:
                 key, weight = self.attribute(step.key, in_batch), self.attribute(step.weight, in_batch)
                 return self.add(name, PUBLISH, next=following, target=topic, attribute=key, weight=weight)
             case net.Acquire():
-                return self.add(name, ACQUIRE, next=following, target=network.names("quotas").index(step.quota))
+                quota = network.names("quotas").index(step.quota)
+                if step.wait:
+                    return self.add(name, ACQUIRE, next=following, target=quota, join=1)
+                refused = self.route(f"{name}/refused", (*step.otherwise, net.Fail()), FAILED_ROW, in_batch)
+                return self.add(name, ACQUIRE, next=following, target=quota, miss=refused)
             case net.Hold():
                 station = network.names("stations").index(step.station)
                 end = self.add(f"{name}/release", RELEASE, next=following, target=station)
@@ -197,6 +227,15 @@ class _Lowering:
                 first = self.route(f"{name}/held", step.steps, end, in_batch)
                 self.held = held
                 return self.add(name, HOLD, next=first, target=station)
+            case net.Fail():
+                by_name = isinstance(step.probability, str)
+                return self.add(
+                    name,
+                    FAULT,
+                    next=following,
+                    attribute=self.attribute(str(step.probability), in_batch) if by_name else NO_ATTRIBUTE,
+                    probability=0.0 if isinstance(step.probability, str) else step.probability,
+                )
             case net.Respond():
                 return self.add(name, RESPOND, next=following)
             case net.Mark():
@@ -215,6 +254,10 @@ class _Lowering:
                     seconds=step.timeout_s,
                     distribution=backoff,
                     growth=step.growth,
+                    jitter=net.JITTERS.index(step.jitter),
+                    most_s=step.backoff_max_s,
+                    budget=-1 if step.budget is None else network.names("budgets").index(step.budget),
+                    breaker=-1 if step.breaker is None else network.names("breakers").index(step.breaker),
                 )
 
     def branch(self, name: str, step: net.Branch, following: int, in_batch: bool) -> int:
@@ -257,6 +300,8 @@ def lower(network: net.Network, seed: int) -> Tables:
             "retry_s",
         ):
             row[name] = getattr(topic, name)
+    work.add("lost", FAULT, probability=1.0)
+    priorities = sorted({operation.priority for operation in network.operations})
     steps = np.zeros(len(work.rows), STEP)
     for row, fields in zip(steps, work.rows, strict=True):
         for name, value in fields.items():
@@ -267,7 +312,6 @@ def lower(network: net.Network, seed: int) -> Tables:
         row["kind"], row["a"], row["b"], row["c"] = item.code, item.a, item.b, item.c
         row["first"], row["count"] = len(values), len(item.values)
         values += item.values
-    priorities = sorted({operation.priority for operation in network.operations})
     return Tables(
         network=network,
         seed=seed,
@@ -275,14 +319,22 @@ def lower(network: net.Network, seed: int) -> Tables:
         costs=np.array(work.costs, COST),
         distributions=distributions,
         values=np.array(values or [0.0]),
-        stations=_stations(network, {row["target"] for row in work.rows if row["op"] == HOLD}),
+        stations=_stations(network, priorities, {row["target"] for row in work.rows if row["op"] == HOLD}),
         topics=topics,
         hosts=np.array(
             [(host.cores, net.HOST_DISCIPLINES.index(host.discipline), host.speed) for host in network.hosts], HOST
         ),
         colds=np.array([point for station in network.stations for point in station.cold], COLD),
         quotas=np.array([(1 / quota.rate_per_s, quota.burst / quota.rate_per_s) for quota in network.quotas], QUOTA),
-        ttl_s=np.array([cache.ttl_s for cache in network.caches], float),
+        budgets=np.array([(budget.ratio, budget.burst) for budget in network.budgets], BUDGET),
+        breakers=np.array(
+            [
+                (one.window, max(1, math.ceil(one.failure_ratio * one.window - 1e-9)), one.pause_s)
+                for one in network.breakers
+            ],
+            BREAKER,
+        ),
+        caches=np.array([(cache.ttl_s, cache.capacity or 0, cache.coalesce) for cache in network.caches], CACHE),
         first_row=np.array(first_row, "i4"),
         priority_class=np.array([priorities.index(operation.priority) for operation in network.operations], "i4"),
         milestones=network.milestone_names(),
@@ -290,7 +342,7 @@ def lower(network: net.Network, seed: int) -> Tables:
     )
 
 
-def _stations(network: net.Network, held: set[float | int]) -> np.ndarray:
+def _stations(network: net.Network, priorities: list[int], held: set[float | int]) -> np.ndarray:
     """The rows of stations; `held` are those of which servers are held."""
     rows, colds = np.zeros(len(network.stations), STATION), 0
     for number, (row, station) in enumerate(zip(rows, network.stations, strict=True)):
@@ -298,6 +350,8 @@ def _stations(network: net.Network, held: set[float | int]) -> np.ndarray:
             row[name] = getattr(station, name)
         row["discipline"] = net.DISCIPLINES.index(station.discipline)
         row["queue_limit"] = -1 if station.queue_limit is None else station.queue_limit
+        row["shed_above"] = -1 if station.shed_above is None else station.shed_above
+        row["shed_class"] = bisect_right(priorities, station.shed_keeps)
         row["host"] = -1 if station.host is None else network.names("hosts").index(station.host)
         row["first_cold"], row["colds"] = colds, len(station.cold)
         colds += len(station.cold)

@@ -4,19 +4,23 @@ A step is a table with one verb:
 
     { serve = "api", service_time = { distribution = "exponential", mean_ms = 10 }, per_ms = { rows = 0.1 } }
     { delay = { distribution = "constant", mean_ms = 5 }, per_ms = { rows = 0.1 } }
-    { scatter = { count = 3, join = true, steps = [ … ] } }          # or each_event = true in a topic
+    { scatter = { count = 3, join = true, steps = [ … ] } }          # or each_event = true in a topic; join = "any",
+                                                                      # stagger = { … }: a hedged request
     { publish = "topic", key = "attribute", weight = "attribute" }
     { branch = [ { probability = 0.1, steps = [ … ] }, … ] }
     { lookup = "cache", key = "attribute", hit = [ … ], miss = [ … ] }
-    { acquire = "quota" }
+    { acquire = "quota" }                                             # or wait = false, otherwise = [ … ]: refused, failed
     { hold = "station", steps = [ … ] }                              # a server is kept while they run
-    { try = [ … ], timeout_ms = 100, attempts = 3, backoff = { … }, growth = 2, otherwise = [ … ] }
+    { fail = 0.01 }                                                   # or an attribute; a try around it runs again
+    { try = [ … ], timeout_ms = 100, attempts = 3, backoff = { … }, growth = 2, otherwise = [ … ],
+      jitter = "full", backoff_max_ms = 500, budget = "NAME", breaker = "NAME" }
     { respond = true }
     { mark = "milestone" }
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -44,12 +48,14 @@ from scenarios.fields import (
 from scenarios.hosts import processes, read_hosts
 from scenarios.units import one_of
 
-_KINDS = ("stations", "operations", "topics", "caches", "quotas", "milestones", "hosts")
+_KINDS = ("stations", "operations", "topics", "caches", "quotas", "milestones", "hosts", "budgets", "breakers")
 _NEVER_PER_S = 1e-12  # a rate of 0: only closed users ask
 STATION: Spec = {
     "servers": Field(whole(), 1),
     "discipline": Field(choice(net.DISCIPLINES), "fifo"),
     "queue_limit": Field(whole(0), None),
+    "shed_above": Field(whole(0), None),
+    "shed_keeps": Field(whole(-1000, 1000), 0),
 }
 
 
@@ -76,8 +82,18 @@ def read_network(place: Place, value: Any) -> DeclaredNetwork:
         )
 
     station = {**STATION, **processes(words.names["hosts"])}
-    cache: Spec = {"ttl_s": Field(number(above=True))}
+    cache: Spec = {
+        "ttl_s": Field(number(above=True)),
+        "capacity": Field(whole(), None),
+        "coalesce": Field(flag, False),
+    }
     quota: Spec = {"rate_per_s": Field(number(above=True)), "burst": Field(number(1), 1.0)}
+    budget: Spec = {"ratio": Field(number(), 0.1), "burst": Field(number(), 10.0)}
+    breaker: Spec = {
+        "window": Field(whole(1, 1_000_000), 100),
+        "failure_ratio": Field(number(0, 1, above=True), 0.5),
+        "pause_s": Field(number(above=True), 60.0),
+    }
     milestone: Spec = {"since": Field(choice(("arrival", "answer")), "arrival")}
     try:
         network = net.Network(
@@ -87,6 +103,8 @@ def read_network(place: Place, value: Any) -> DeclaredNetwork:
             caches=each("caches", lambda title, read: net.Cache(title, **read), cache),
             quotas=each("quotas", lambda title, read: net.Quota(title, **read), quota),
             milestones=each("milestones", lambda title, read: net.Milestone(title, **read), milestone),
+            budgets=each("budgets", lambda title, read: net.RetryBudget(title, **read), budget),
+            breakers=each("breakers", lambda title, read: net.Breaker(title, **read), breaker),
             attributes=tuple(attributes),
             hosts=read_hosts(place.at("hosts"), tables["hosts"]),
         )
@@ -144,6 +162,10 @@ def _count_or_attribute(place: Place, value: Any) -> int | str:
     return value if isinstance(value, str) else int(whole(0, 1_000_000)(place, value))
 
 
+def _join(place: Place, value: Any) -> bool | str:
+    return value if value == "any" else flag(place, value)
+
+
 def _probability(place: Place, value: Any) -> float | str:
     return value if isinstance(value, str) else float(number(0, 1)(place, value))
 
@@ -158,6 +180,10 @@ class _Words:
         """The name of something declared."""
         names = self.names[kind]
         return Field(choice(names, right=None if names else f"declare it, [network.{kind}.NAME]"))
+
+    def one_or_none(self, kind: str) -> Field:
+        """The same, or nothing."""
+        return Field(self.one(kind).read, None)
 
     def operation(self) -> Spec:
         return {
@@ -191,9 +217,10 @@ class _Words:
         attribute = Field(text, None)
         scatter: Spec = {
             "count": Field(_count_or_attribute, 1),
-            "join": Field(flag, True),
+            "join": Field(_join, True),
             "each_event": Field(flag, False),
             "steps": Field(self.steps),
+            "stagger": Field(duration, NEVER),
         }
         serve: Spec = {"serve": self.one("stations"), "service_time": Field(duration), "per_s": per}
         lookup: Spec = {
@@ -202,12 +229,21 @@ class _Words:
             "hit": Field(self.steps, ()),
             "miss": Field(self.steps),
         }
+        acquire: Spec = {
+            "acquire": self.one("quotas"),
+            "wait": Field(flag, True),
+            "otherwise": Field(self.steps, ()),
+        }
         attempt: Spec = {
             "try": Field(self.steps),
             "timeout_s": Field(number(), 0.0),
             "attempts": Field(whole(1, 100), 1),
             "backoff": Field(duration, NEVER),
             "growth": Field(number(0, 100, above=True), 1.0),
+            "jitter": Field(choice(net.JITTERS), "none"),
+            "backoff_max_s": Field(number(), math.inf),
+            "budget": self.one_or_none("budgets"),
+            "breaker": self.one_or_none("breakers"),
             "otherwise": Field(self.steps, ()),
         }
         return {
@@ -223,11 +259,12 @@ class _Words:
             ),
             "branch": ({"branch": Field(self.arms)}, lambda r: net.Branch(r["branch"])),
             "lookup": (lookup, lambda r: net.Lookup(r["lookup"], r["key"], r["miss"], r["hit"])),
-            "acquire": ({"acquire": self.one("quotas")}, lambda r: net.Acquire(r["acquire"])),
+            "acquire": (acquire, lambda r: net.Acquire(r["acquire"], r["wait"], r["otherwise"])),
             "hold": (
                 {"hold": self.one("stations"), "steps": Field(self.steps)},
                 lambda r: net.Hold(r["hold"], r["steps"]),
             ),
+            "fail": ({"fail": Field(_probability)}, lambda r: net.Fail(r["fail"])),
             "try": (attempt, lambda r: net.Try(r.pop("try"), **r)),
             "respond": ({"respond": Field(_true)}, lambda r: net.Respond()),
             "mark": ({"mark": Field(name)}, lambda r: net.Mark(r["mark"])),

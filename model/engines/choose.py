@@ -31,8 +31,14 @@ class Engine(Protocol):
     def submit(self, operation: int, attributes: Sequence[float]) -> int:
         """A request comes now."""
 
-    def set_servers(self, station: int, servers: int) -> None:
-        """A station has this many servers from now on."""
+    def set_servers(self, station: int, servers: int, lose_work: bool = False) -> None:
+        """A station has this many servers from now on; with `lose_work` those that go lose what they have in hand."""
+
+    def set_speed(self, station: int, factor: float) -> None:
+        """A station's servers work at `factor` times their normal speed from now on."""
+
+    def flush(self, cache: int) -> None:
+        """A cache loses all its entries."""
 
     def crash(self, topic: int, member: int) -> None:
         """A member of a consumer group dies."""

@@ -221,14 +221,27 @@ class Compiled:
         return heap_s if stream < 0 else min(heap_s, float(memory.table("schedules")["time"][stream]))
 
     # ---- control, and the end
-    def set_servers(self, station: int, servers: int) -> None:
-        """A station has this many servers from now on."""
+    def set_servers(self, station: int, servers: int, lose_work: bool = False) -> None:
+        """A station has this many servers from now on; see `Plain.set_servers`."""
         self._check_index("station", station, len(self.tables.stations))
         more = max(0, servers)
         self.memory.reserve("heap", self.memory.get("heap_len") + self.memory.get("margin") + 3 * more)
         if self.tables.stations["tracked"][station]:
             self.memory.reserve_processes(station, more)
-        self._ask(k.SET_SERVERS, station, servers)
+        self._ask(k.SHRINK if lose_work else k.SET_SERVERS, station, servers)
+
+    def set_speed(self, station: int, factor: float) -> None:
+        """A station's servers work at `factor` times their normal speed from now on; see `Plain.set_speed`."""
+        self._check_index("station", station, len(self.tables.stations))
+        if not 0 < factor < math.inf:
+            raise ValueError(f"a speed must be above 0 and finite, not {factor}")
+        self.memory.sim["speed"] = factor
+        self._ask(k.SET_SPEED, station)
+
+    def flush(self, cache: int) -> None:
+        """A cache loses all its entries; see `Plain.flush`."""
+        self._check_index("cache", cache, len(self.tables.caches))
+        self._ask(k.FLUSH, cache)
 
     def crash(self, topic: int, member: int) -> None:
         """A member of a consumer group dies."""
@@ -278,7 +291,10 @@ class Compiled:
         stations, tasks = self.memory.table("stations"), self.memory.table("tasks")
         counts = _fields(stations, STATION_COUNTS)
         counts["present_end"] = stations["busy"] + stations["waiting"] + stations["present"]
-        here, processes = tasks[np.isin(tasks["state"], (QUEUED, SERVED, SHARED, WORKING))], self.memory.table("processes")
+        here, processes = (
+            tasks[np.isin(tasks["state"], (QUEUED, SERVED, SHARED, WORKING))],
+            self.memory.table("processes"),
+        )
         held = processes[processes["held"] == 1]
         for place, entered_s in ((here["place"], here["entered_s"]), (held["station"], held["entered_s"])):
             stayed_s = self.env.now - np.maximum(entered_s, stations["window_s"][place])

@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from model.engines.compiled_caches import flush, rehash
 from model.engines.compiled_group import (
     catch_up_topic,
     member_event,
@@ -48,8 +49,8 @@ from model.engines.compiled_rows import (
     end,
     fail,
     perform,
-    rehash,
     room_for_marks,
+    shrink,
     withdraw,
 )
 from model.engines.compiled_stations import (
@@ -59,6 +60,7 @@ from model.engines.compiled_stations import (
     first_done,
     open_station,
     set_servers,
+    set_speed,
     worked,
 )
 from model.engines.compiled_tables import (
@@ -100,8 +102,8 @@ from model.tables import (
     FINISH,
 )
 
-RUN, SUBMIT, BEGIN_SCHEDULE, SET_SERVERS, CRASH, RESTORE, OPEN_WINDOW, CATCH_UP, REHASH = range(
-    9
+RUN, SUBMIT, BEGIN_SCHEDULE, SET_SERVERS, CRASH, RESTORE, OPEN_WINDOW, CATCH_UP, REHASH, SHRINK, SET_SPEED, FLUSH = (
+    range(12)
 )  # what Python can ask for
 DONE, TELL, GROW, BROKEN = 0, 1, -1, -2  # what the kernel answers
 KIND, INDEX, PORTION = np.uint64(15), np.uint64(0xFFF), np.uint64(0xFFFF)
@@ -263,6 +265,12 @@ def kernel(address: int, command: int, a: int, b: int, time_s: float) -> int:
         next_arrival(sim, a)
     elif command == SET_SERVERS:
         set_servers(sim, a, b)
+    elif command == SHRINK:
+        shrink(sim, a, b)
+    elif command == SET_SPEED:
+        set_speed(sim, a, sim.speed)
+    elif command == FLUSH:
+        flush(sim, a)
     elif command == CRASH:
         crash(sim, a, b)
     elif command == RESTORE:

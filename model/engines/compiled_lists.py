@@ -30,7 +30,13 @@ LOW_32 = np.uint64(0xFFFF_FFFF)
 @part
 def append(sim: Any, line_index: int, i: int) -> None:
     """Put a task at the end of a line."""
-    line, task = lines(sim, line_index), tasks(sim, i)
+    append_to(sim, lines(sim, line_index), i)
+
+
+@part
+def append_to(sim: Any, line: Any, i: int) -> None:
+    """The same for anything that has a `head` and a `tail`."""
+    task = tasks(sim, i)
     task.prev, task.next = line.tail, NONE
     if line.tail < 0:
         line.head = i
@@ -54,7 +60,13 @@ def prepend(sim: Any, line_index: int, i: int) -> None:
 @part
 def take(sim: Any, line_index: int, i: int) -> None:
     """Take a task out of the line it stands in."""
-    line, task = lines(sim, line_index), tasks(sim, i)
+    take_from(sim, lines(sim, line_index), i)
+
+
+@part
+def take_from(sim: Any, line: Any, i: int) -> None:
+    """The same for anything that has a `head` and a `tail`."""
+    task = tasks(sim, i)
     if task.prev < 0:
         line.head = task.next
     else:

@@ -68,7 +68,7 @@ class Memory:
         return np.zeros(rows, c.RECORDS.get(name, c.COLUMNS.get(name)))
 
     def _constant(self, tables: t.Tables) -> None:
-        for name in ("steps", "costs", "distributions", "values", "ttl_s", "first_row", "priority_class", "colds"):
+        for name in ("steps", "costs", "distributions", "values", "first_row", "priority_class", "colds"):
             self._keep(name, np.ascontiguousarray(getattr(tables, name)))
 
     def _parts(self, tables: t.Tables) -> None:
@@ -77,6 +77,8 @@ class Memory:
         self.set("classes", classes)
         self.set("station_count", len(tables.stations))
         self.set("topic_count", len(tables.topics))
+        self.set("cache_count", len(tables.caches))
+        self.set("lost_row", len(tables.steps) - 1)
         self.set(
             "counts_keys",
             int((tables.costs["attribute"] == t.KEYS).any() or (tables.steps["attribute"] == t.KEYS).any()),
@@ -86,6 +88,15 @@ class Memory:
         lines["head"] = lines["tail"] = -1
         stations = _extended(tables.stations, c.STATION)
         stations["root"] = stations["idle"] = -1
+        stations["speed"] = 1.0
+        budgets, breakers = _extended(tables.budgets, c.BUDGET_STATE), _extended(tables.breakers, c.BREAKER_STATE)
+        budgets["tokens"] = budgets["burst"]
+        breakers["first"] = np.cumsum(breakers["window"]) - breakers["window"]
+        self._keep("budgets", budgets)
+        self._keep("breakers", breakers)
+        self._keep("recent", np.zeros(max(1, int(breakers["window"].sum())), "i1"))
+        caches = _extended(tables.caches, c.CACHE_STATE)
+        caches["oldest"] = caches["newest"] = -1
         topics = _extended(tables.topics, c.TOPIC)
         counts = tables.topics["partitions"]
         topics["first_partition"] = np.cumsum(counts) - counts
@@ -98,7 +109,13 @@ class Memory:
             partitions["owner"][first : first + count] = np.arange(count) % int(row["consumers"])
         members = np.zeros(int(topics["consumers"].sum()), c.MEMBER)
         members["alive"], members["batch"] = 1, -1
-        for name, array in (("lines", lines), ("stations", stations), ("topics", topics), ("partitions", partitions)):
+        for name, array in (
+            ("lines", lines),
+            ("stations", stations),
+            ("topics", topics),
+            ("partitions", partitions),
+            ("caches", caches),
+        ):
             self._keep(name, array)
         self._keep("members", members)
         self._keep("quotas", _extended(tables.quotas, c.QUOTA_STATE))
@@ -177,7 +194,8 @@ class Memory:
     def _rehash(self) -> None:
         """Move the live entries of caches to a new table, at most a quarter full."""
         old = self._arrays["cached"]
-        live = int(np.count_nonzero((old["used"] == 1) & (old["expires_s"] > self.now())))
+        kept = (old["expires_s"] > self.now()) | (old["filler"] >= 0) | (old["linked"] == 1)
+        live = int(np.count_nonzero((old["used"] == 1) & kept))
         size = _FIRST_ROWS
         while size < 4 * (live + _TURNS * self.get("margin")):
             size *= 2

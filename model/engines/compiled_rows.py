@@ -11,39 +11,51 @@ from typing import Any
 
 import numpy as np
 
+from model.engines.compiled_attempts import again, begin_attempt, end_attempt, kill_attempt, pause
+from model.engines.compiled_caches import HIT, WAIT, abandon, expect_no_more, fill, lookup
 from model.engines.compiled_group import catch_up_topic, committed, failed, member_of, mourn, partition_of
-from model.engines.compiled_lists import AGENDA_LINE, NONE, bits_of, schedule, signed, take, what_of_task, whose_task
-from model.engines.compiled_stations import TO_HOLD, enter, give_up, release, release_down_to, work_on_held
+from model.engines.compiled_lists import AGENDA_LINE, NONE, schedule, take, what_of_task, whose_task
+from model.engines.compiled_stations import (
+    TO_HOLD,
+    catch_up,
+    enter,
+    give_up,
+    release,
+    release_down_to,
+    set_servers,
+    work_on_held,
+)
 from model.engines.compiled_tables import (
-    cached,
-    cached_before,
     failed_attempts,
     finished,
     log,
     outcome,
     quotas,
+    stations,
     steps,
     tasks,
     topics,
-    ttl_s,
 )
 from model.engines.compiled_tasks import (
+    EXPECTING,
     JOINING,
     NO_PATH,
     ON_HELD,
     PUBLISHED,
     RUNNING,
     SERVED,
+    SHARED,
     TIMED,
+    WORKING,
     answer,
     attribute,
-    backoff,
     child_of,
     duration,
     free_task,
     new_child,
     note,
     ready,
+    variate,
     wake_after,
 )
 from model.engines.compiled_topics import mark_batch, publish, retract
@@ -51,25 +63,30 @@ from model.engines.order import BATCH_ORIGIN, DEADLINE, OK, REJECTED, UNDER_WAY
 from model.kernel_cache import part
 from model.tables import (
     ACQUIRE,
+    ANY,
     BRANCH,
     DELAY,
     END_TRY,
     FAILED_ROW,
+    FAULT,
+    FILL,
+    IF_WANTED,
     LOOKUP,
     MARK,
     NO_ATTRIBUTE,
+    PROCESSOR_SHARING,
     PUBLISH,
     RELEASE,
     RESPOND,
     SCATTER,
     SERVE,
     SERVE_HELD,
+    STAGGER,
     TRY,
 )
-from model.variates import key_of, mix, path_of, unit
+from model.variates import key_of, path_of, unit
 
 HERE, WAITS, WANTS = range(3)  # what becomes of a task after a row
-GOLDEN = np.uint64(0x9E37_79B9_7F4A_7C15)
 
 
 # ---- the ends of attempts and tasks
@@ -84,6 +101,8 @@ def withdraw(sim: Any, i: int) -> None:
         retract(sim, i)
     elif state == JOINING:
         task.join_epoch += 1
+    elif state == EXPECTING:
+        expect_no_more(sim, i)
     task.state, task.wake = RUNNING, 0
 
 
@@ -99,15 +118,36 @@ def fail(sim: Any, i: int, failure: int) -> int:
         task.row = FAILED_ROW
         return HERE
     release_down_to(sim, i, task.try_held)
+    if task.lease_in_try:
+        abandon(sim, i)
+    end_attempt(sim, task, True)
     step = steps(sim, task.try_row)
     task.attempt += 1
-    if task.attempt < step.count:
+    if again(sim, task, step):
         task.row = task.try_row
-        wake_after(sim, i, backoff(sim, task), TIMED)
+        wake_after(sim, i, pause(sim, task), TIMED)
         return WAITS
+    return otherwise(sim, i)
+
+
+@part
+def otherwise(sim: Any, i: int) -> int:
+    """The try is over in vain."""
+    task = tasks(sim, i)
+    step = steps(sim, task.try_row)
     task.attempt, task.try_row = 0, NONE
     task.row = step.miss
     return HERE
+
+
+@part
+def refuse(sim: Any, i: int) -> int:
+    """A circuit breaker is open: no attempt, and no further one."""
+    task = tasks(sim, i)
+    if task.origin < BATCH_ORIGIN:
+        failed_attempts(sim)[task.origin] += 1
+    task.failure = REJECTED
+    return otherwise(sim, i)
 
 
 @part
@@ -115,6 +155,7 @@ def end(sim: Any, i: int, has_failed: bool) -> None:
     """The task's last row: the request's outcome, the batch's commit, the parent's join."""
     task = tasks(sim, i)
     release_down_to(sim, i, NONE)
+    abandon(sim, i)
     if task.topic >= 0:
         if has_failed:
             failed(sim, task.topic, task.member)
@@ -129,10 +170,38 @@ def end(sim: Any, i: int, has_failed: bool) -> None:
         parent = tasks(sim, task.parent)
         if parent.join_epoch == task.parent_epoch:  # it still waits for this very group of children
             parent.pending -= 1
-            if parent.pending == 0:
+            if parent.pending == 0 or (parent.join_any and not has_failed):
                 parent.join_epoch += 1
                 ready(sim, task.parent)
     free_task(sim, i)
+
+
+@part
+def lose_work(sim: Any, s: int, count: int) -> None:
+    """The services that began last (with processor sharing, the visits) are lost: so many of them."""
+    for _ in range(count):
+        last = NONE
+        for i in range(sim.tasks_rows):
+            task = tasks(sim, i)
+            here = (task.state == SERVED or task.state == SHARED or task.state == WORKING) and task.place == s
+            if here and (last < 0 or task.begun > tasks(sim, last).begun):
+                last = i
+        if last < 0:  # the other servers are held
+            return
+        give_up(sim, last)
+        tasks(sim, last).row = sim.lost_row
+        ready(sim, last)
+
+
+@part
+def shrink(sim: Any, s: int, servers: int) -> None:
+    """Servers die with what they have in hand."""
+    station = stations(sim, s)
+    catch_up(sim, station)
+    in_hand = min(station.present, station.servers) if station.discipline == PROCESSOR_SHARING else station.busy
+    station.servers = servers
+    lose_work(sim, s, max(0, in_hand - servers))
+    set_servers(sim, s, servers)
 
 
 @part
@@ -150,48 +219,13 @@ def crash(sim: Any, k: int, m: int) -> None:
         else:
             withdraw(sim, i)
         release_down_to(sim, i, NONE)
+        abandon(sim, i)
+        kill_attempt(sim, tasks(sim, i))
         free_task(sim, i)
     mourn(sim, k, m)
 
 
 # ---- rows that need more than a line
-@part
-def cache_entry(sim: Any, cache: int, key: float) -> Any:
-    """The entry of a key, or the free place for it. Open addressing; the table is at most half full."""
-    mask = sim.cached_rows - 1
-    place = signed(mix(bits_of(key) ^ (np.uint64(cache) * GOLDEN)) & np.uint64(mask))
-    while cached(sim, place).used and (cached(sim, place).key != key or cached(sim, place).cache != cache):
-        place = (place + 1) & mask
-    return cached(sim, place)
-
-
-@part
-def fill(sim: Any, found: Any, cache: int, key: float, expires_s: float) -> None:
-    """The entry lives until `expires_s`."""
-    sim.cached_used += not found.used
-    found.used, found.cache, found.key, found.expires_s = 1, cache, key, expires_s
-
-
-@part
-def lookup(sim: Any, cache: int, key: float) -> bool:
-    """Is there a live entry? If not, there is one now."""
-    found = cache_entry(sim, cache, key)
-    if found.used and found.expires_s > sim.now:
-        return True
-    fill(sim, found, cache, key, sim.now + ttl_s(sim)[cache])
-    return False
-
-
-@part
-def rehash(sim: Any) -> None:
-    """Fill a new table with the live entries of the one before."""
-    sim.cached_used = 0
-    for place in range(sim.cached_before_rows):
-        old = cached_before(sim, place)
-        if old.used and old.expires_s > sim.now:
-            fill(sim, cache_entry(sim, old.cache, old.key), old.cache, old.key, old.expires_s)
-
-
 @part
 def scatter(sim: Any, i: int, step: Any) -> int:
     """Children start in order, from the agenda; with `join` the parent waits for all of them."""
@@ -206,14 +240,15 @@ def scatter(sim: Any, i: int, step: Any) -> int:
     if step.each_event:
         scatter_events(sim, i, step)
     else:
-        for _ in range(count):
+        for late in range(count):
             path = child_of(task)
             child = new_child(sim, i, step.join, task.origin, path, step.target, task.attributes)
             child.ordinal, child.events, child.keys, child.weight = task.spawned, task.events, task.keys, task.weight
+            child.late = late
     task.row = step.next
     if not step.join or count <= 0:
         return HERE
-    task.pending = count
+    task.pending, task.join_any = count, step.join == ANY
     task.state = JOINING
     return WAITS
 
@@ -221,7 +256,7 @@ def scatter(sim: Any, i: int, step: Any) -> int:
 @part
 def scatter_events(sim: Any, i: int, step: Any) -> None:
     """A child for each record of the batch, in its name."""
-    task = tasks(sim, i)
+    task, late = tasks(sim, i), 0
     for p in range(topics(sim, task.topic).partitions):
         partition = partition_of(sim, task.topic, p)
         if partition.owner == task.member:
@@ -230,16 +265,21 @@ def scatter_events(sim: Any, i: int, step: Any) -> None:
                 row = log(sim, r)
                 path = path_of(row.path, np.uint64(task.row))
                 child = new_child(sim, i, step.join, row.request, path, step.target, row.attributes)
-                child.ordinal, child.weight = row.ordinal, row.weight
+                child.ordinal, child.weight, child.late = row.ordinal, row.weight, late
+                late += 1
                 r = row.next
 
 
 @part
-def acquire(sim: Any, i: int, q: int) -> int:
+def acquire(sim: Any, i: int, step: Any) -> int:
     """A token bucket as a reservation: when is the task's token due?"""
-    quota = quotas(sim, q)
-    quota.due_s = max(quota.due_s, sim.now) + quota.interval_s
-    wait_s = quota.due_s - quota.burst_s - sim.now
+    quota = quotas(sim, step.target)
+    due_s = max(quota.due_s, sim.now) + quota.interval_s
+    wait_s = due_s - quota.burst_s - sim.now
+    if wait_s > 0.0 and not step.join:
+        tasks(sim, i).row = step.miss
+        return HERE
+    quota.due_s = due_s
     if wait_s > 0.0:
         wake_after(sim, i, wait_s, TIMED)
         return WAITS
@@ -292,13 +332,21 @@ def perform(sim: Any, i: int) -> int:
         publishes(sim, i, step)
         return WAITS
     if op == ACQUIRE:
-        return acquire(sim, i, target)
+        return acquire(sim, i, step)
+    if op == FAULT:
+        return HERE if branches_off(sim, task, step) else fail(sim, i, REJECTED)
     if op == BRANCH:
         if branches_off(sim, task, step):
             task.row = step.miss
     elif op == LOOKUP:
-        if not lookup(sim, target, attribute(task, step.attribute)):
+        found = lookup(sim, target, i, attribute(task, step.attribute))
+        if found == WAIT:
+            task.row = row
+            return WAITS
+        if found != HIT:
             task.row = step.miss
+    elif op == FILL:
+        fill(sim, i)
     elif op == RESPOND:
         if outcome(sim)[task.origin] == UNDER_WAY:
             answer(sim, task.origin, OK)
@@ -314,10 +362,21 @@ def perform(sim: Any, i: int) -> int:
             mark_batch(sim, i, target)
     elif op == TRY:
         task.try_row, task.try_held = row, task.held
+        if not begin_attempt(sim, task, step):
+            return refuse(sim, i)
         if step.seconds > 0.0:
             what = what_of_task(task.path, DEADLINE)
             task.deadline = schedule(sim, step.seconds, whose_task(task.origin), what, i)
+    elif op == STAGGER:
+        if task.late > 0:
+            after_s = variate(sim, step.distribution, step.stream, task.origin, task.path, 0)
+            wake_after(sim, i, task.late * after_s, TIMED)
+            return WAITS
+    elif op == IF_WANTED:
+        if task.parent >= 0 and tasks(sim, task.parent).join_epoch != task.parent_epoch:
+            task.row = step.miss
     elif op == END_TRY:
+        end_attempt(sim, task, False)
         task.try_row, task.attempt, task.deadline = NONE, 0, 0
     elif op == RELEASE:
         release(sim, i, True)

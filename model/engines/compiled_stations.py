@@ -37,7 +37,7 @@ def line_of(sim: Any, s: int, task: Any) -> int:
 @part
 def rate_of(station: Any) -> float:
     """How fast each of those who share gets on."""
-    return float(min(1.0, station.servers / station.present))
+    return float(min(1.0, station.servers / station.present) * station.speed)
 
 
 @part
@@ -71,6 +71,8 @@ def count_wait(sim: Any, station: Any, task: Any) -> None:
     station.waits += 1
     station.waited += wait_s > 0
     station.wait_s += wait_s
+    task.begun = station.begun
+    station.begun += 1
 
 
 @part
@@ -82,7 +84,7 @@ def begin(sim: Any, s: int, i: int) -> None:
         return
     task = tasks(sim, i)
     count_wait(sim, station, task)
-    wake_after(sim, i, task.work_s, SERVED)
+    wake_after(sim, i, task.work_s / station.speed, SERVED)
 
 
 @part
@@ -136,7 +138,7 @@ def employ(sim: Any, s: int, i: int, p: int, before: int) -> None:
         ready(sim, i)
     else:
         task.process = p
-        start(sim, i, WORKING, demand_of(sim, p, task.work_s), before)
+        start(sim, i, WORKING, demand_of(sim, p, task.work_s / station.speed), before)
 
 
 @part
@@ -185,7 +187,7 @@ def work_on_held(sim: Any, i: int, s: int, work_s: float) -> None:
     while processes(sim, p).station != s:
         p = processes(sim, p).next
     task.process = p
-    start(sim, i, ON_HELD, demand_of(sim, p, work_s), NONE)
+    start(sim, i, ON_HELD, demand_of(sim, p, work_s / stations(sim, s).speed), NONE)
 
 
 @part
@@ -258,14 +260,15 @@ def enter(sim: Any, s: int, i: int, work_s: float, process: int) -> bool:
     sharing = station.discipline == PROCESSOR_SHARING
     in_line = station.present - station.servers if sharing else station.waiting
     full = sharing or station.busy >= station.servers
-    if full and 0 <= station.queue_limit <= in_line:
+    sheds = 0 <= station.shed_above <= in_line and task.priority >= station.shed_class
+    if full and (sheds or 0 <= station.queue_limit <= in_line):
         station.rejected += 1
         return False
     task.place, task.entered_s, task.work_s, task.process = s, sim.now, work_s, process
     if sharing:
         station.waited += station.present >= station.servers
         task.state, task.alone_s = SHARED, work_s
-        task.work_s, task.turn = station.virtual_s + work_s, station.turns
+        task.work_s, task.turn, task.begun = station.virtual_s + work_s, station.turns, station.turns
         station.turns += 1
         station.present += 1
         station.root = join_heap(sim, station.root, i)
@@ -319,6 +322,16 @@ def set_servers(sim: Any, s: int, servers: int) -> None:
         plan(sim, s)
     else:
         serve_waiting(sim, s)
+
+
+@part
+def set_speed(sim: Any, s: int, factor: float) -> None:
+    """What begins from now on, or what is shared, is done at this speed."""
+    station = stations(sim, s)
+    catch_up(sim, station)
+    station.speed = factor
+    if station.discipline == PROCESSOR_SHARING:
+        plan(sim, s)
 
 
 @part

@@ -28,7 +28,7 @@ from numba.extending import (
 )
 
 from model.recording import HOST_COUNTS, MARK, STATION_COUNTS, TOPIC_COUNTS
-from model.tables import COLD, COST, DISTRIBUTION, QUOTA, STEP
+from model.tables import BREAKER, BUDGET, CACHE, COLD, COST, DISTRIBUTION, QUOTA, STEP
 from model.tables import TOPIC as TOPIC_ROW
 
 
@@ -47,25 +47,24 @@ def extended(base: np.dtype[Any], **kinds: str) -> np.dtype[Any]:
 
 
 TASK = record(
-    i8="origin attributes turn",
+    i8="origin attributes turn begun",
     u8="path",
-    f8="work_s entered_s alone_s weight",
+    f8="work_s entered_s alone_s weight lease_key pause_s",
     i4="""row state place next prev wake deadline attempt try_row failure
           parent parent_epoch join_epoch pending spawned ordinal priority topic member events keys record child
-          process held try_held""",
+          process held try_held lease_cache lease_in_try breaker breaker_epoch join_any late""",
 )
 EVENT = record(f8="time", u8="whose what", i4="number who")  # see compiled_lists.py
 LINE = record(i4="head tail")
 STATION = extended(
     STATION_COUNTS,
-    i4="discipline queue_limit busy waiting present root plan tracked host preempts gc_every first_cold colds idle",
-    i8="turns",
-    f8="virtual_s since_s window_s gc_pause_s wake_s",
+    i4="""discipline queue_limit busy waiting present root plan tracked host preempts gc_every first_cold colds idle
+          shed_above shed_class""",
+    i8="turns begun",
+    f8="virtual_s since_s window_s gc_pause_s wake_s speed",
 )
 PROCESS = record(f8="ran_s entered_s", i4="station next collected awake held")
-HOST_STATE = extended(
-    HOST_COUNTS, i4="discipline working last root plan", i8="turns", f8="speed virtual_s since_s"
-)
+HOST_STATE = extended(HOST_COUNTS, i4="discipline working last root plan", i8="turns", f8="speed virtual_s since_s")
 TOPIC = extended(
     TOPIC_COUNTS,
     **{  # the row of the network's table, `consumers` apart, which is counted
@@ -95,7 +94,10 @@ RECORD = record(
 )
 SCHEDULE = record(i8="gaps operations attributes columns next count number", f8="time", u8="whose")
 TOLD = record(i8="request", f8="weight", i4="kind number ordinal")
-CACHED = record(f8="key expires_s", i4="cache used")
+CACHED = record(f8="key expires_s", i4="cache used filler head tail linked older newer")  # see compiled_caches.py
+BUDGET_STATE = extended(BUDGET, f8="tokens")
+BREAKER_STATE = extended(BREAKER, i4="is_open probing epoch count failed next first", f8="open_until_s")
+CACHE_STATE = extended(CACHE, i4="count oldest newest")
 QUOTA_STATE = extended(QUOTA, f8="due_s")
 
 RECORDS: dict[str, np.dtype[Any]] = {
@@ -114,6 +116,9 @@ RECORDS: dict[str, np.dtype[Any]] = {
     "told": TOLD,
     "cached": CACHED,
     "cached_before": CACHED,
+    "budgets": BUDGET_STATE,
+    "breakers": BREAKER_STATE,
+    "caches": CACHE_STATE,
     "quotas": QUOTA_STATE,
     "marks": MARK,
     "steps": STEP,
@@ -128,14 +133,15 @@ COLUMNS: dict[str, str] = {
     "outcome": "i1",
     "failed_attempts": "i4",
     "values": "f8",
-    "ttl_s": "f8",
     "first_row": "i4",
     "priority_class": "i4",
     "distinct": "i8",
+    "recent": "i1",
 }
 SIM = np.dtype(
     [
         ("now", "f8"),
+        ("speed", "f8"),  # an argument of the command that sets one
         *(
             (name, "i8")
             for name in (
@@ -165,6 +171,8 @@ SIM = np.dtype(
                 "host_count",
                 "run_queues",  # the first of the lines that are run queues
                 "processes_used",
+                "cache_count",
+                "lost_row",
             )
         ),
         *((f"{name}_at", "i8") for name in (*RECORDS, *COLUMNS)),
@@ -342,13 +350,14 @@ stations, topics, partitions, members = (
     _rows_of("members"),
 )
 log, schedules, told = _rows_of("log"), _rows_of("schedules"), _rows_of("told")
-cached, cached_before = _rows_of("cached"), _rows_of("cached_before")
+caches, cached, cached_before = _rows_of("caches"), _rows_of("cached"), _rows_of("cached_before")
+quotas, budgets, breakers, marks = (_rows_of(n) for n in ("quotas", "budgets", "breakers", "marks"))
 processes, hosts, colds = _rows_of("processes"), _rows_of("hosts"), _rows_of("colds")
-quotas, marks = _rows_of("quotas"), _rows_of("marks")
 steps, costs, distributions = _rows_of("steps"), _rows_of("costs"), _rows_of("distributions")
 operation, arrived, responded, finished = (_column_of(n) for n in ("operation", "arrived", "responded", "finished"))
-outcome, failed_attempts, values, ttl_s = (_column_of(n) for n in ("outcome", "failed_attempts", "values", "ttl_s"))
-first_row, priority_class, distinct = (_column_of(n) for n in ("first_row", "priority_class", "distinct"))
+outcome, failed_attempts, values = (_column_of(n) for n in ("outcome", "failed_attempts", "values"))
+first_row, priority_class = _column_of("first_row"), _column_of("priority_class")
+distinct, recent = _column_of("distinct"), _column_of("recent")
 
 
 @intrinsic

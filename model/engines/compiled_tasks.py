@@ -20,7 +20,6 @@ from model.engines.compiled_tables import (
     outcome,
     priority_class,
     responded,
-    steps,
     tasks,
     told,
     values,
@@ -32,7 +31,7 @@ from model.variates import draw, key_of, path_of
 
 # What a task waits for. FREE: its place in the table is empty. WORKING: a process of a station works for it, or the process that
 # it holds (ON_HELD).
-FREE, RUNNING, TIMED, SERVED, QUEUED, SHARED, WORKING, ON_HELD, PUBLISHED, JOINING = range(10)
+FREE, RUNNING, TIMED, SERVED, QUEUED, SHARED, WORKING, ON_HELD, PUBLISHED, JOINING, EXPECTING = range(11)
 TOLD_ANSWER, TOLD_MARK = 0, 1
 NO_PATH = np.uint64(0)
 
@@ -64,7 +63,8 @@ def new_task(sim: Any, origin: int, path: Any, row: int, attributes: int, priori
     sim.idle_tasks -= 1
     task.origin, task.path, task.row, task.attributes, task.priority = origin, path, row, attributes, priority
     task.ordinal = task.spawned = task.attempt = task.failure = task.events = task.keys = task.deadline = 0
-    task.try_row = task.parent = task.topic = task.member = task.held = NONE
+    task.try_row = task.parent = task.topic = task.member = task.held = task.lease_cache = task.breaker = NONE
+    task.lease_in_try = 0
     task.weight = 1.0
     ready(sim, i)
     return int(i)
@@ -149,16 +149,6 @@ def duration(sim: Any, task: Any, step: Any) -> float:
         cost = costs(sim, number)
         time_s += cost.seconds * attribute(task, cost.attribute)
     return time_s
-
-
-@part
-def backoff(sim: Any, task: Any) -> float:
-    """The pause before the try's next attempt."""
-    step = steps(sim, task.try_row)
-    wait_s = variate(sim, step.distribution, step.stream, task.origin, task.path, task.attempt)
-    for _ in range(task.attempt - 1):
-        wait_s *= step.growth
-    return wait_s
 
 
 # ---- what is recorded

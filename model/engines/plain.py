@@ -30,6 +30,8 @@ from model.engines.order import (
     WAKE,
     traffic_key,
 )
+from model.engines.plain_attempts import Attempts, Breaker, Refused
+from model.engines.plain_caches import Cache, Lease
 from model.engines.plain_hosts import Process, build_host
 from model.engines.plain_stations import Queueing, Rejected, Visit
 from model.engines.plain_topics import Partition, Record, Topic
@@ -66,10 +68,10 @@ class Keyed(simpy.Event):
 class Join:
     """A parent that waits for its children."""
 
-    __slots__ = ("parent", "pending")
+    __slots__ = ("any", "parent", "pending")
 
-    def __init__(self, parent: Task | None, pending: int) -> None:
-        self.parent, self.pending = parent, pending
+    def __init__(self, parent: Task | None, pending: int, any_one: bool) -> None:
+        self.parent, self.pending, self.any = parent, pending, any_one
 
     def withdraw(self, task: Task) -> None:
         """The parent waits no more; its children go on."""
@@ -82,15 +84,21 @@ class Task:
     __slots__ = (
         "attempt",
         "attributes",
+        "breaker",
+        "breaker_epoch",
         "events",
         "failure",
         "held",
         "join",
         "keys",
+        "late",
+        "lease",
+        "lost",
         "member",
         "ordinal",
         "origin",
         "path",
+        "pause_s",
         "place",
         "priority_class",
         "process",
@@ -125,7 +133,12 @@ class Task:
         self.join: Join | None = None
         self.visit: Visit | None = None
         self.record: Record | None = None
-        self.place: plain_stations.Queueing | plain_stations.Sharing | Process | Partition | Join | None = None
+        self.lease: Lease | None = None
+        self.lost = False
+        self.breaker: Breaker | None = None
+        self.breaker_epoch = self.late = 0  # late: the child's place among its siblings
+        self.pause_s = 0.0
+        self.place: plain_stations.Queueing | plain_stations.Sharing | Process | Partition | Join | Lease | None = None
         self.process: simpy.Process
         self.turn: simpy.Event
 
@@ -146,7 +159,8 @@ class Plain:
         self.steps = [dict(zip(tables.steps.dtype.names or (), row.item(), strict=True)) for row in tables.steps]
         self.costs = [row.item() for row in tables.costs]
         self.distributions = [row.item() for row in tables.distributions]
-        self.caches: list[dict[float, float]] = [{} for _ in tables.ttl_s]
+        self.caches = [Cache(self, index) for index in range(len(tables.caches))]
+        self.attempts = Attempts(self)
         self.due_s = [0.0] * len(tables.quotas)
         self.operation: list[int] = []
         self.arrived_s: list[float] = []
@@ -239,6 +253,9 @@ class Plain:
         """The process dies: what it waits for is taken back, what it handed to others goes on."""
         self.withdraw(task)
         self.release(task)
+        self.abandon(task)
+        if task.breaker is not None:
+            task.breaker.killed(task.breaker_epoch)
         task.topic = None
         task.try_epoch += 1
         task.process.interrupt("killed")
@@ -254,6 +271,17 @@ class Plain:
             station, visit = task.held.pop()
             station.release(visit, ended=False)
 
+    def abandon(self, task: Task) -> None:
+        """The task will not fill the cache's entry that it had promised to fill, if any."""
+        if task.lease is not None:
+            task.lease.abandon(task)
+
+    def lose(self, task: Task) -> None:
+        """The work on a task is lost, its server having died: the attempt fails as if rejected."""
+        self.withdraw(task)
+        task.lost = True
+        self.wake(task)
+
     def life(self, task: Task) -> Life:
         """From the first row to the end."""
         try:
@@ -264,8 +292,8 @@ class Plain:
                     break
                 try:
                     task.row = yield from self.perform(task, step)
-                except Rejected:
-                    task.row = yield from self.fail(task, REJECTED)
+                except Rejected as rejected:
+                    task.row = yield from self.fail(task, REJECTED, isinstance(rejected, Refused))
                 except simpy.Interrupt as interrupt:
                     if interrupt.cause != "deadline":
                         raise
@@ -277,6 +305,7 @@ class Plain:
     def end(self, task: Task, failed: bool) -> None:
         """The task's last row: the request's outcome, the batch's commit, the parent's join."""
         self.release(task)
+        self.abandon(task)
         if task.topic is not None:
             if failed:
                 task.topic.failed(task.member)
@@ -290,9 +319,10 @@ class Plain:
         join = task.join
         if join is not None:
             join.pending -= 1
-            if join.pending == 0 and join.parent is not None:
-                join.parent.place = None
-                self.wake(join.parent)
+            if join.parent is not None and (join.pending == 0 or (join.any and not failed)):
+                parent, join.parent = join.parent, None
+                parent.place = None
+                self.wake(parent)
 
     def answer(self, request: int, outcome: int) -> None:
         """The client learns how its request ended; the first answer counts."""
@@ -302,7 +332,7 @@ class Plain:
         if observer is not None:
             Keyed(self.env, 0, TOLD, lambda _: observer.responded(request, outcome))
 
-    def fail(self, task: Task, failure: int) -> Waiting:
+    def fail(self, task: Task, failure: int, refused: bool = False) -> Waiting:
         """An attempt failed. Back off and run the try's row again, or go its other way; without a try the task has failed."""
         if task.origin < BATCH_ORIGIN:
             self.failed_attempts[task.origin] += 1
@@ -311,13 +341,13 @@ class Plain:
         if task.try_row < 0:
             return t.FAILED_ROW
         self.release(task, task.try_held)
+        if task.lease is not None and task.lease.in_try:
+            self.abandon(task)
         step = self.steps[task.try_row]
+        self.attempts.end(task, failed=True)
         task.attempt += 1
-        if task.attempt < step["count"]:
-            wait_s = self.sample(step["distribution"], step["stream"], task.origin, task.path, task.attempt)
-            for _ in range(task.attempt - 1):
-                wait_s *= step["growth"]
-            yield self.later(wait_s, traffic_key(task.origin, task.path, WAKE))
+        if not refused and self.attempts.again(task, step):
+            yield self.later(self.attempts.pause_s(task, step), traffic_key(task.origin, task.path, WAKE))
             return task.try_row
         task.attempt, task.try_row = 0, -1
         return int(step["miss"])
@@ -330,6 +360,9 @@ class Plain:
             turn = self.turn_of(task)
             self.stations[target].enter(task, self.duration(task, step))
             yield turn
+            if task.lost:
+                task.lost = False
+                raise Rejected
         elif op == t.DELAY:
             yield self.later(self.duration(task, step), traffic_key(task.origin, task.path, WAKE))
         elif op == t.PUBLISH:
@@ -352,21 +385,32 @@ class Plain:
             station, visit = task.held.pop()
             station.release(visit, ended=True)
         elif op == t.BRANCH:
-            by_attribute = step["attribute"] != t.NO_ATTRIBUTE
-            limit = self.attribute(task, step["attribute"]) if by_attribute else step["probability"]
-            if uniform(step["stream"], task.origin, task.path, task.attempt) >= limit:
+            if not self.happens(task, step):
                 return int(step["miss"])
+        elif op == t.FAULT:
+            if self.happens(task, step):
+                raise Rejected
         elif op == t.LOOKUP:
-            key = self.attribute(task, step["attribute"])
-            if self.caches[target].get(key, 0.0) <= now_s:
-                self.caches[target][key] = now_s + float(self.tables.ttl_s[target])
+            cache, key, turn = self.caches[target], self.attribute(task, step["attribute"]), self.turn_of(task)
+            if cache.wait(task, key):
+                yield turn
+                if task.lease is not None:
+                    return int(step["miss"])
+            elif not cache.hit(key):
+                cache.miss(task, key)
                 return int(step["miss"])
+        elif op == t.FILL:
+            assert task.lease is not None
+            task.lease.cache.fill(task, task.lease)
         elif op == t.SCATTER:
             yield from self.scatter(task, step)
         elif op == t.ACQUIRE:
             quota = self.tables.quotas[target]
-            self.due_s[target] = max(self.due_s[target], now_s) + float(quota["interval_s"])
-            wait_s = self.due_s[target] - float(quota["burst_s"]) - now_s
+            due_s = max(self.due_s[target], now_s) + float(quota["interval_s"])
+            wait_s = due_s - float(quota["burst_s"]) - now_s
+            if wait_s > 0 and not step["join"]:
+                return int(step["miss"])
+            self.due_s[target] = due_s
             if wait_s > 0:
                 yield self.later(wait_s, traffic_key(task.origin, task.path, WAKE))
         elif op == t.RESPOND:
@@ -376,13 +420,28 @@ class Plain:
             self.mark(task, target)
         elif op == t.TRY:
             task.try_row, task.try_held = task.row, len(task.held)
+            self.attempts.begin(task, step)
             if step["seconds"] > 0:
                 epoch, key = task.try_epoch, traffic_key(task.origin, task.path, DEADLINE)
                 self.later(step["seconds"], key, lambda _: self.deadline(task, epoch))
+        elif op == t.STAGGER:
+            if task.late > 0:
+                after_s = self.sample(step["distribution"], step["stream"], task.origin, task.path, 0)
+                yield self.later(task.late * after_s, traffic_key(task.origin, task.path, WAKE))
+        elif op == t.IF_WANTED:
+            if task.join is not None and task.join.parent is None:
+                return int(step["miss"])
         else:  # END_TRY
+            self.attempts.end(task, failed=False)
             task.try_row, task.attempt = -1, 0
             task.try_epoch += 1
         return int(step["next"])
+
+    def happens(self, task: Task, step: dict[str, Any]) -> bool:
+        """Does what has the row's probability happen?"""
+        by_attribute = step["attribute"] != t.NO_ATTRIBUTE
+        limit = self.attribute(task, step["attribute"]) if by_attribute else step["probability"]
+        return bool(uniform(step["stream"], task.origin, task.path, task.attempt) < limit)
 
     def turn_of(self, task: Task) -> simpy.Event:
         """A new event for the task to wait on until somebody wakes it."""
@@ -418,10 +477,10 @@ class Plain:
                     task.weight,
                 )
                 children.append(child)
-        join = Join(task, len(children)) if step["join"] and children else None
+        join = Join(task, len(children), step["join"] == t.ANY) if step["join"] and children else None
         turn = self.turn_of(task)
-        for child in children:
-            child.join = join
+        for late, child in enumerate(children):
+            child.join, child.late = join, late
             self.spawn(child)
         if join is not None:
             task.place = join
@@ -450,9 +509,27 @@ class Plain:
             Keyed(self.env, 0, TOLD, lambda _: observer.marked(milestone, request, ordinal, weight))
 
     # ---- control, and the end
-    def set_servers(self, station: int, servers: int) -> None:
-        """A station has this many servers from now on."""
-        self.stations[station].set_servers(servers)
+    def set_servers(self, station: int, servers: int, lose_work: bool = False) -> None:
+        """A station has this many servers from now on; who is in service stays there to the end.
+
+        With `lose_work` servers die with what they have in hand, those who began last first: these attempts fail as if
+        rejected. (Who shares a station counts as in service as long as there are not more than there were servers.)
+        """
+        self.stations[station].set_servers(servers, lose_work)
+
+    def set_speed(self, station: int, factor: float) -> None:
+        """A station's servers work at `factor` times their normal speed from now on (0.5: everything takes twice as long).
+
+        This holds for services that begin from now on, those under way ending as planned; with processor sharing for all the
+        work that is left. Raises `ValueError` unless the factor is above 0 and finite.
+        """
+        if not 0 < factor < np.inf:
+            raise ValueError(f"a speed must be above 0 and finite, not {factor}")
+        self.stations[station].set_speed(factor)
+
+    def flush(self, cache: int) -> None:
+        """A cache loses all its entries; those that are being filled will be there when they are."""
+        self.caches[cache].flush()
 
     def crash(self, topic: int, member: int) -> None:
         """A member of a consumer group dies."""

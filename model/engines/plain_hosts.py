@@ -48,7 +48,9 @@ class Crew:
     def __init__(self, engine: Plain, index: int) -> None:
         row = engine.tables.stations[index]
         self.engine, self.env = engine, engine.env
-        self.host: OwnCores | RunQueue | SharedCores = OwnCores(engine) if row["host"] < 0 else engine.hosts[row["host"]]
+        self.host: OwnCores | RunQueue | SharedCores = (
+            OwnCores(engine) if row["host"] < 0 else engine.hosts[row["host"]]
+        )
         self.preempts, self.gc_every = bool(row["preempts"]), int(row["gc_every"])
         self.gc_pause_s, self.wake_s = float(row["gc_pause_s"]), float(row["wake_s"])
         first, number = int(row["first_cold"]), int(row["colds"])
@@ -105,7 +107,9 @@ def factor_after(cold: list[tuple[float, float]], idle_s: float) -> float:
     before_s, before = cold[0]
     for at_s, factor in cold:
         if idle_s < at_s:
-            return factor if at_s == before_s else before + (factor - before) * ((idle_s - before_s) / (at_s - before_s))
+            return (
+                factor if at_s == before_s else before + (factor - before) * ((idle_s - before_s) / (at_s - before_s))
+            )
         before_s, before = at_s, factor
     return before
 
@@ -221,7 +225,9 @@ class SharedCores(_Host):
     def __init__(self, engine: Plain, index: int) -> None:
         super().__init__(engine, index)
         self.here: dict[Process, None] = {}
-        self.heap: list[tuple[float, int, Process, int]] = []  # by the virtual time at which the work is done; and an epoch
+        self.heap: list[
+            tuple[float, int, Process, int]
+        ] = []  # by the virtual time at which the work is done; and an epoch
         self.numbers = count()
         self.virtual_s, self.planned = 0.0, 0
 

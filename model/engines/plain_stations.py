@@ -29,12 +29,13 @@ class Rejected(Exception):
 class Visit:
     """One task at one station."""
 
-    __slots__ = ("entered_s", "gone", "holds", "process", "served", "task", "work_s")
+    __slots__ = ("entered_s", "gone", "holds", "number", "process", "served", "task", "work_s")
 
     def __init__(self, task: Task, entered_s: float, work_s: float, holds: bool = False) -> None:
         self.task, self.entered_s, self.work_s, self.holds = task, entered_s, work_s, holds
         self.served = self.gone = False
         self.process: Process | None = None
+        self.number = 0  # which service of the station's this is; with processor sharing, which visit
 
 
 class Queueing:
@@ -45,8 +46,10 @@ class Queueing:
 
     def __init__(self, engine: Plain, index: int, servers: int, by_priority: bool, queue_limit: int) -> None:
         self.engine, self.env, self.index = engine, engine.env, index
+        self.row = engine.tables.stations[index]
         self.servers, self.by_priority, self.queue_limit = servers, by_priority, queue_limit
-        self.busy = self.waiting = 0
+        self.busy = self.waiting = self.begun = 0
+        self.speed = 1.0
         self.here: dict[Visit, None] = {}
         self.line: deque[Visit] = deque()
         self.heap: list[tuple[int, int, Visit]] = []
@@ -59,7 +62,7 @@ class Queueing:
         self._advance()
         self.counts.arrived += 1
         full = self.busy >= self.servers
-        if full and 0 <= self.queue_limit <= self.waiting:
+        if full and (0 <= self.queue_limit <= self.waiting or sheds(self.row, task, self.waiting)):
             self.counts.rejected += 1
             raise Rejected
         visit = Visit(task, self.env.now, work_s, holds)
@@ -76,7 +79,8 @@ class Queueing:
 
     def _begin(self, visit: Visit, process: Process | None = None) -> None:
         self.busy += 1
-        visit.served = True
+        visit.served, visit.number = True, self.begun
+        self.begun += 1
         counts, wait_s = self.counts, self.env.now - visit.entered_s
         counts.waits += 1
         counts.waited += wait_s > 0
@@ -85,12 +89,13 @@ class Queueing:
             self._employ(self.crew, visit, process or self.crew.take())
             return
         task = visit.task
-        self.engine.later(visit.work_s, traffic_key(task.origin, task.path, WAKE), lambda _: self._complete(visit))
+        takes_s = visit.work_s / self.speed
+        self.engine.later(takes_s, traffic_key(task.origin, task.path, WAKE), lambda _: self._complete(visit))
 
     def _employ(self, crew: Crew, visit: Visit, process: Process) -> None:
         visit.process = process
         if not visit.holds:
-            crew.work(process, visit.task, visit.work_s, lambda: self._complete(visit))
+            crew.work(process, visit.task, visit.work_s / self.speed, lambda: self._complete(visit))
             return
         if process.awake:
             crew.rest(process)
@@ -133,7 +138,7 @@ class Queueing:
             self.engine.wake(task)
 
         task.place = process
-        process.crew.work(process, task, work_s, worked)
+        process.crew.work(process, task, work_s / self.speed, worked)
 
     def release(self, visit: Visit, ended: bool) -> None:
         """A server is held no more, because the steps have `ended`, or because their task gave up."""
@@ -163,11 +168,19 @@ class Queueing:
         self.counts.sojourn_s += self.env.now - max(visit.entered_s, self.counts.window_s)
         visit.task.place = None
 
-    def set_servers(self, servers: int) -> None:
-        """From now on this many servers; who is in service stays there."""
+    def set_servers(self, servers: int, lose_work: bool = False) -> None:
+        """From now on this many servers; who is in service stays there, or is lost."""
         self._advance()
         self.servers = servers
+        if lose_work:
+            lose_last(
+                self.engine, [visit for visit in self.here if visit.served and not visit.holds], self.busy - servers
+            )
         self._serve_waiting()
+
+    def set_speed(self, factor: float) -> None:
+        """What begins from now on is done at this speed."""
+        self.speed = factor
 
     def _advance(self) -> None:
         self.counts.advance(self.env.now, self.busy, self.waiting, self.servers)
@@ -183,20 +196,32 @@ class Queueing:
         self.counts.write(row, servers=self.servers, present=[visit.entered_s for visit in self.here])
 
 
+def sheds(row: np.void, task: Task, waiting: int) -> bool:
+    """Is the task too unimportant to wait behind so many?"""
+    return bool(0 <= row["shed_above"] <= waiting and task.priority_class >= row["shed_class"])
+
+
+def lose_last(engine: Plain, visits: list[Visit], count: int) -> None:
+    """The work of the last `count` of these visits is lost, the very last first."""
+    for visit in sorted(visits, key=lambda visit: -visit.number)[: max(0, count)]:
+        engine.lose(visit.task)
+
+
 class Sharing:
     """All present share the servers equally, none faster than one server: planned in virtual time, work done per customer."""
 
     def __init__(self, engine: Plain, index: int, servers: int, queue_limit: int) -> None:
         self.engine, self.env, self.index = engine, engine.env, index
+        self.row = engine.tables.stations[index]
         self.servers, self.queue_limit = servers, queue_limit
         self.here: dict[Visit, None] = {}
         self.heap: list[tuple[float, int, Visit]] = []  # by the virtual time at which the work is done
         self.numbers = count()
-        self.virtual_s, self.epoch = 0.0, 0
+        self.virtual_s, self.epoch, self.speed = 0.0, 0, 1.0
         self.counts = StationCounts(since_s=self.env.now, window_s=self.env.now)
 
     def _rate(self) -> float:
-        return min(1.0, self.servers / len(self.here))
+        return min(1.0, self.servers / len(self.here)) * self.speed
 
     def _advance(self) -> None:
         counts = self.counts
@@ -230,14 +255,16 @@ class Sharing:
         """Join those who share. Raises `Rejected` when the room beyond the servers is full."""
         self._advance()
         self.counts.arrived += 1
-        if 0 <= self.queue_limit <= len(self.here) - self.servers:
+        in_line = len(self.here) - self.servers
+        if 0 <= self.queue_limit <= in_line or sheds(self.row, task, in_line):
             self.counts.rejected += 1
             raise Rejected
         self.counts.waited += len(self.here) >= self.servers
         visit = Visit(task, self.env.now, work_s)
         task.visit, task.place = visit, self
         self.here[visit] = None
-        heapq.heappush(self.heap, (self.virtual_s + work_s, next(self.numbers), visit))
+        visit.number = next(self.numbers)
+        heapq.heappush(self.heap, (self.virtual_s + work_s, visit.number, visit))
         self._plan()
 
     def withdraw(self, task: Task) -> None:
@@ -256,10 +283,19 @@ class Sharing:
             self.virtual_s = 0.0  # keeps the precision of a long run
         self._plan()
 
-    def set_servers(self, servers: int) -> None:
-        """From now on this many servers."""
+    def set_servers(self, servers: int, lose_work: bool = False) -> None:
+        """From now on this many servers; what those that go had in hand is finished by the others, or lost."""
         self._advance()
+        had = min(len(self.here), self.servers)
         self.servers = servers
+        if lose_work:
+            lose_last(self.engine, list(self.here), had - servers)
+        self._plan()
+
+    def set_speed(self, factor: float) -> None:
+        """From now on all work is done at this speed."""
+        self._advance()
+        self.speed = factor
         self._plan()
 
     def open_window(self) -> None:

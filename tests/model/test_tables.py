@@ -87,7 +87,7 @@ def test_two_ways_meet_again():
     branches = tables.steps[tables.steps["op"] == t.BRANCH]
     assert sorted(branches["probability"]) == [0.25, 0.75]  # so far
     assert len(set(branches["stream"])) == 1  # one draw decides between arms
-    assert tables.ttl_s.tolist() == [9.0]
+    assert tables.caches.tolist() == [(9.0, 0, 0)]
 
 
 def test_arms_by_attribute_draw_each_for_themselves():
@@ -195,8 +195,8 @@ def test_a_stream_belongs_to_the_place_in_its_own_route():
 
 def test_an_empty_network_has_its_two_ends():
     tables = lower(Network((Operation("ask", ()),)), 1)
-    assert tables.row_names == ("end", "failed")
-    assert tables.steps["op"].tolist() == [t.FINISH, t.FAIL]
+    assert tables.row_names == ("end", "failed", "lost")
+    assert tables.steps["op"].tolist() == [t.FINISH, t.FAIL, t.FAULT]
     assert len(tables.distributions) == 1
     assert np.array_equal(tables.values, [0.0])
 

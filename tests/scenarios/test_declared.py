@@ -21,9 +21,22 @@ duration_s = 10
 servers = 3
 discipline = "priority"
 queue_limit = 7
+shed_above = 5
+shed_keeps = 1
+
+[network.budgets.few]
+ratio = 0.2
+burst = 5
+
+[network.breakers.fuse]
+window = 20
+failure_ratio = 0.7
+pause_s = 3
 
 [network.caches.page]
 ttl_ms = 500
+capacity = 100
+coalesce = true
 
 [network.quotas.push]
 rate_per_minute = 120
@@ -54,10 +67,13 @@ attributes = { rows = { distribution = "uniform", mean = 6, cv = 0.1 }, post = {
 steps = [
   { serve = "api", service_time = { distribution = "erlang", mean_ms = 10, stages = 2 }, per_us = { rows = 5 } },
   { delay = { distribution = "constant", mean_ms = 5 }, per_ms = { rows = 1 } },
-  { lookup = "page", key = "post", hit = [{ mark = "hit" }], miss = [{ acquire = "push" }] },
+  { lookup = "page", key = "post", hit = [{ mark = "hit" }, { fail = 0.5 }], miss = [{ acquire = "push" }] },
+  { acquire = "push", wait = false, otherwise = [{ fail = "rows" }] },
   { try = [{ publish = "log", key = "post", weight = "rows" }], timeout_ms = 50, attempts = 3, growth = 2,
+    jitter = "full", backoff_max_ms = 90, budget = "few", breaker = "fuse",
     backoff = { distribution = "exponential", mean_ms = 4 }, otherwise = [{ respond = true }] },
-  { scatter = { count = 2, steps = [{ delay = { distribution = "constant", mean_ms = 1 } }] } },
+  { scatter = { count = 2, join = "any",
+    stagger = { distribution = "constant", mean_ms = 7 }, steps = [{ delay = { distribution = "constant", mean_ms = 1 } }] } },
   { branch = [{ probability = 0.25, steps = [{ scatter = { count = "rows", join = false, steps = [] } }] }] },
   { respond = true },
 ]
@@ -65,7 +81,7 @@ steps = [
 [network.operations.c]
 interarrival = { distribution = "gamma", mean_s = 2, cv = 0.5 }
 steps = []
-""".replace(",\n    backoff", ", backoff")
+""".replace(",\n    ", ", ")
 
 
 def test_every_word_of_a_declared_network(tmp_path):
@@ -80,19 +96,33 @@ def test_every_word_of_a_declared_network(tmp_path):
     steps = (
         net.Serve("api", d.erlang(0.01, 2), {"rows": 5e-6}),
         net.Delay(d.constant(0.005), {"rows": 0.001}),
-        net.Lookup("page", "post", hit=(net.Mark("hit"),), miss=(net.Acquire("push"),)),
-        net.Try((net.Publish("log", "post", "rows"),), 0.05, 3, d.exponential(0.004), 2.0, (net.Respond(),)),
-        net.Scatter((net.Delay(d.constant(0.001)),), 2),
+        net.Lookup("page", "post", hit=(net.Mark("hit"), net.Fail(0.5)), miss=(net.Acquire("push"),)),
+        net.Acquire("push", wait=False, otherwise=(net.Fail("rows"),)),
+        net.Try(
+            (net.Publish("log", "post", "rows"),),
+            0.05,
+            3,
+            d.exponential(0.004),
+            2.0,
+            (net.Respond(),),
+            "full",
+            0.09,
+            "few",
+            "fuse",
+        ),
+        net.Scatter((net.Delay(d.constant(0.001)),), 2, "any", stagger=d.constant(0.007)),
         net.Branch((net.Arm(0.25, (net.Scatter((), "rows", join=False),)),)),
         net.Respond(),
     )
     topic = net.Topic("log", batch, 4, 0.005, 6, d.constant(0.002), 2, 50, 0.02, 10.0, 0.2, idempotent=False)
     assert declared.network == net.Network(
         operations=(net.Operation("a.b", steps, -1), net.Operation("c", ())),
-        stations=(net.Station("api", 3, "priority", 7),),
+        stations=(net.Station("api", 3, "priority", 7, shed_above=5, shed_keeps=1),),
         topics=(topic,),
-        caches=(net.Cache("page", 0.5),),
+        caches=(net.Cache("page", 0.5, 100, True),),
         quotas=(net.Quota("push", 2.0, 3.0),),
+        budgets=(net.RetryBudget("few", 0.2, 5.0),),
+        breakers=(net.Breaker("fuse", 20, 0.7, 3.0),),
         attributes=("rows", "post"),
         milestones=(net.Milestone("a.done", "answer"),),
     )
@@ -204,7 +234,13 @@ steps = [{ hold = "pool", steps = [{ serve = "app", service_time = { distributio
     network = scenario.declared.network
     assert network.hosts == (net.Host("machine", 2, "wake_preemption", 1.5),)
     assert network.stations[0] == net.Station(
-        "app", host="machine", preempts=False, wake_s=20e-6, cold=((0.0005, 1.0), (0.016, 2.0)), gc_every=1000, gc_pause_s=0.012
+        "app",
+        host="machine",
+        preempts=False,
+        wake_s=20e-6,
+        cold=((0.0005, 1.0), (0.016, 2.0)),
+        gc_every=1000,
+        gc_pause_s=0.012,
     )
     assert network.operations[0].steps == (net.Hold("pool", (net.Serve("app", d.constant(0.001)),)),)
     assert 0 < simulate(scenario).document()["hosts"]["machine"]["utilisation"] < 0.2
@@ -214,7 +250,11 @@ steps = [{ hold = "pool", steps = [{ serve = "app", service_time = { distributio
     ("setting", "wrong", "right"),
     [
         ('stations.api.host="box"', "stations.api.host", "did you mean"),
-        ('stations.api.cold=[{ idle_ms = 2, factor = 1 }, { idle_ms = 1, factor = 2 }]', "not longer than", "let idle times rise"),
+        (
+            "stations.api.cold=[{ idle_ms = 2, factor = 1 }, { idle_ms = 1, factor = 2 }]",
+            "not longer than",
+            "let idle times rise",
+        ),
         ('hosts.boxx.discipline="lifo"', 'is "lifo"', 'did you mean "fifo"'),
         ("stations.api.gc_every=5", "gc_every and gc_pause belong together", ""),
     ],

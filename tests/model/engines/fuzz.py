@@ -7,6 +7,7 @@ and submits requests; observers answer with more of the same.
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ ATTRIBUTES = ("key", "count", "size", "chance")
 MILESTONES = ("seen", "stored", "sent")
 REQUESTS = 150
 MOST_SUBMITTED = 60
+ACTIONS = 9
 
 
 @dataclass
@@ -37,10 +39,12 @@ class Draw:
     rng: np.random.Generator = field(init=False)
     grid: bool = field(init=False)
     topics: int = field(init=False)
+    leased: bool = field(init=False)
 
     def __post_init__(self) -> None:
         self.rng = np.random.default_rng(self.seed)
         self.grid = bool(self.rng.random() < 0.5)
+        self.leased = False  # inside the miss steps of a lookup that coalesces
         self.stations = int(self.rng.integers(1, 5))
         self.topics = int(self.rng.integers(0, 4))
         self.hosts = int(self.rng.choice([0, 1, 1, 2]))
@@ -98,7 +102,7 @@ class Draw:
     def step(self, depth: int, *, topic: int, in_batch: bool, in_try: bool, child: bool) -> net.Step:
         """`topic` is the number of the topic whose steps these are, or -1; one publishes only to later topics."""
         where = {"topic": topic, "in_batch": in_batch, "child": child}
-        kinds = ["serve"] * 4 + ["delay", "mark", "mark", "acquire"]
+        kinds = ["serve"] * 4 + ["delay", "mark", "mark", "acquire", "fail"]
         if topic < 0 and not child:
             kinds += ["respond"]
         if depth < 3:
@@ -117,7 +121,12 @@ class Draw:
         if kind == "mark":
             return net.Mark(self.pick(MILESTONES))
         if kind == "acquire":
+            if depth < 3 and self.chance(0.4):
+                otherwise = self.steps(depth + 1, 2, in_try=in_try, **where) if self.chance(0.5) else ()
+                return net.Acquire("quota", wait=False, otherwise=otherwise)
             return net.Acquire("quota")
+        if kind == "fail":
+            return net.Fail("chance" if not in_batch and self.chance(0.3) else self.pick((0.05, 0.3)))
         if kind == "respond":
             return net.Respond()
         if kind == "publish":
@@ -133,16 +142,23 @@ class Draw:
             )
             return net.Branch(arms)
         if kind == "lookup":
-            inner = [self.steps(depth + 1, 2, in_try=in_try, **where) for _ in range(2)]
-            return net.Lookup(self.pick(("c0", "c1")), self.attribute("key", in_batch), inner[0], inner[1])
+            coalesces = not self.leased and self.chance(0.5)
+            outer, self.leased = self.leased, self.leased or coalesces
+            miss = self.steps(depth + 1, 2, in_try=in_try, **where)
+            self.leased = outer
+            hit = self.steps(depth + 1, 2, in_try=in_try, **where)
+            cache = self.pick(("c2", "c3") if coalesces else ("c0", "c1"))
+            return net.Lookup(cache, self.attribute("key", in_batch), miss, hit)
         if kind in ("scatter", "each"):
             each = kind == "each"
             inside = {"topic": topic, "in_batch": in_batch and not each, "child": True, "in_try": False}
             count: int | str = "count" if not in_batch and self.chance(0.5) else self.whole(0, 4)
+            join = self.pick((False, True, True, "any"))
+            stagger = self.time() if self.chance(0.3) else net.NEVER
             held, self.held = self.held, ()
             children = self.steps(depth + 1, 2, **inside)
             self.held = held
-            return net.Scatter(children, 1 if each else count, self.chance(0.6), each)
+            return net.Scatter(children, 1 if each else count, join, each, stagger)
         if kind == "try":
             return net.Try(
                 self.steps(depth + 1, 3, in_try=True, **where),
@@ -151,6 +167,10 @@ class Draw:
                 backoff=self.time(),
                 growth=self.pick((1.0, 2.0)),
                 otherwise=self.steps(depth + 1, 1, in_try=False, **where) if self.chance(0.3) else (),
+                jitter=self.pick(net.JITTERS),
+                backoff_max_s=self.pick((math.inf, 0.5)),
+                budget="budget" if self.chance(0.3) else None,
+                breaker=self.pick((None, None, "quick", "slow")),
             )
         station = self.pick(self.held) if self.held and self.chance(0.4) else f"s{self.whole(0, self.stations)}"
         return net.Serve(station, self.time(), self.per(in_batch))
@@ -170,8 +190,9 @@ class Draw:
     # ---- hosts and stations
     def station(self, number: int, discipline: Any) -> net.Station:
         queue_limit = self.pick((None, None, 0, 2, 5))
+        sheds: Any = {"shed_above": self.pick((None, None, 0, 2)), "shed_keeps": self.whole(0, 3)}
         if discipline == "processor_sharing" or (self.hosts == 0 and self.chance(0.7)):
-            return net.Station(f"s{number}", self.whole(1, 4), discipline, queue_limit)
+            return net.Station(f"s{number}", self.whole(1, 4), discipline, queue_limit, **sheds)
         idle_s = sorted({self.seconds(2.0) for _ in range(self.whole(0, 4))})
         collects = self.chance(0.3)
         return net.Station(
@@ -185,10 +206,13 @@ class Draw:
             cold=tuple((at_s, self.pick((0.5, 1.0, 2.0) if self.grid else (0.7, 1.0, 1.9))) for at_s in idle_s),
             gc_every=self.whole(1, 6) if collects else 0,
             gc_pause_s=self.pick((0.5, 0.77)) if collects else 0.0,
+            **sheds,
         )
 
     def host(self, number: int) -> net.Host:
-        return net.Host(f"h{number}", self.whole(1, 4), self.pick(net.HOST_DISCIPLINES), self.pick((1.0, 1.0, 0.5, 1.3)))
+        return net.Host(
+            f"h{number}", self.whole(1, 4), self.pick(net.HOST_DISCIPLINES), self.pick((1.0, 1.0, 0.5, 1.3))
+        )
 
     def topic(self, number: int) -> net.Topic:
         return net.Topic(
@@ -219,8 +243,15 @@ class Draw:
             operations=operations,
             stations=tuple(self.made),
             topics=tuple(self.topic(number) for number in range(self.topics)),
-            caches=(net.Cache("c0", 1.0), net.Cache("c1", 2.5)),
+            caches=(
+                net.Cache("c0", 1.0),
+                net.Cache("c1", 2.5, capacity=3),
+                net.Cache("c2", 1.5, coalesce=True),
+                net.Cache("c3", 9.0, capacity=2, coalesce=True),
+            ),
             quotas=(net.Quota("quota", 4.0, 2.0),),
+            budgets=(net.RetryBudget("budget", 0.2, 3.0),),
+            breakers=(net.Breaker("quick", 3, 0.6, 1.0), net.Breaker("slow", 10, 0.5, 2.5)),
             attributes=ATTRIBUTES,
             milestones=tuple(net.Milestone(name) for name in MILESTONES),
             hosts=tuple(self.host(number) for number in range(self.hosts)),
@@ -260,7 +291,8 @@ def case(seed: int) -> Case:
     rate = float(r.choice([0.5, 1.0, 2.0]))
     gaps = r.integers(0, 4, REQUESTS) * 0.25 / rate if draw.grid else r.exponential(0.4 / rate, REQUESTS)
     shifts = [
-        (draw.seconds(2.0), draw.whole(0, 6), draw.whole(0, 100), draw.whole(0, 100)) for _ in range(draw.whole(0, 40))
+        (draw.seconds(2.0), draw.whole(0, ACTIONS), draw.whole(0, 100), draw.whole(0, 100))
+        for _ in range(draw.whole(0, 40))
     ]
     until_s = float(np.ceil(gaps.sum())) + 30
     return Case(
@@ -293,6 +325,12 @@ class Outside:
             self.submitted += 1
             row = self.given.attributes[value % len(self.given.attributes)]
             self.log.append((self.env.now, "submitted", engine.submit(part % 3, row.tolist())))
+        elif action == 6:
+            engine.flush(part % len(network.caches))
+        elif action == 7:
+            engine.set_speed(part % len(network.stations), (0.5, 1.0, 2.0)[value % 3])
+        elif action == 8:
+            engine.set_servers(part % len(network.stations), value % 5, lose_work=True)
         elif action <= 2 or not network.topics:
             engine.set_servers(part % len(network.stations), value % 5)
         else:
@@ -308,13 +346,13 @@ class Outside:
     def later(self, wait_s: float, number: int) -> Any:
         yield self.env.timeout(wait_s)
         self.log.append((self.env.now, "later", number))
-        self.act(number % 6, number // 6, number // 3)
+        self.act(number % ACTIONS, number // ACTIONS, number // 3)
 
     def _react(self) -> None:
         self.told += 1
         if self.given.feedback:
             if self.told % 5 == 0:
-                self.act(self.told // 5 % 6, self.told, self.told // 7)
+                self.act(self.told // 5 % ACTIONS, self.told, self.told // 7)
             if self.told % 11 == 0:
                 self.env.process(self.later(self.told % 3 * 0.25, self.told))
 
@@ -396,7 +434,16 @@ def main(first: int, last: int) -> int:
     began, different = time.perf_counter(), 0
     totals = dict.fromkeys(
         (
-            "grid", "requests", "marks", "told", "failed attempts", "redelivered", "duplicates", "batches", "woken", "preempted",
+            "grid",
+            "requests",
+            "marks",
+            "told",
+            "failed attempts",
+            "redelivered",
+            "duplicates",
+            "batches",
+            "woken",
+            "preempted",
             *OUTCOMES,
         ),
         0,
