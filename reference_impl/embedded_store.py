@@ -22,8 +22,8 @@ READY_WITHIN_S = 40.0
 VOLUMES = 3
 """Made at the start: the first upload would wait for them."""
 VOLUME_MIB = 512
-ENVIRONMENT = {"GOMEMLIMIT": "160MiB", "GOGC": "50", "GOMAXPROCS": "2"}
-"""It takes 280 MB after a few uploads otherwise."""
+ENVIRONMENT = {"GOMEMLIMIT": "400MiB", "GOMAXPROCS": "2"}
+"""Memory is bounded well above the 130-280 MB that it lives on: a limit near them makes Go collect garbage without end."""
 
 NOTIFICATION = """
 [notification.webhook]
