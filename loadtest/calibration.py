@@ -144,9 +144,9 @@ class Observed:
 
 def observed(trace: Trace, with_spans: bool = True) -> Observed:
     """Read a trace's counters and spans. Raises `ValueError` if it has none."""
+    lines = [json.loads(line) for line in trace.file("counters.jsonl").read_text().splitlines()]
     start_s = float(trace.header["start_epoch_s"])
     begin_s, end_s = start_s + trace.header["warmup_s"], start_s + trace.duration_s
-    lines = [json.loads(line) for line in trace.file("counters.jsonl").read_text().splitlines()]
     if len(lines) < 4:
         raise ValueError(f"{trace.folder}: too few counters")
     at_s = np.array([line["at_s"] for line in lines])

@@ -85,6 +85,7 @@ def main() -> int:
 
     signal.signal(signal.SIGTERM, stopped)
     signal.signal(signal.SIGINT, stopped)
+    os.nice(10)  # the generator has the core first
     following_s = time.monotonic()
     with out.open("w") as file:
         named: dict[str, list[int]] = {}

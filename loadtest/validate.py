@@ -289,7 +289,7 @@ def document(
         "medians": validation.medians(held_out),
         "effects": effects,
         "rankings": [
-            validation.rank(one, designed, {name: [r for r in runs if r.design == name] for name in plan.designs})
+            validation.rank(one, designed, {name: [r for r in runs if r.design == name and not r.rejected] for name in plan.designs})
             for one in RANKINGS
         ],
         "cpu_per_request_us": {

@@ -143,3 +143,28 @@ def test_a_run_is_observed_calibrated_and_replayed(tmp_path, capsys):
     assert replay.main([str(tmp_path / "replayed"), "--scenario", str(target), "--engine", "plain", "--out", str(tmp_path / "r")]) == 0
     again = traces.read(tmp_path / "r")
     assert np.array_equal(again.rows.latency_s, replayed.rows.latency_s)
+
+
+@pytest.mark.slow
+def test_another_system_is_observed_by_its_own_locustfile(server, tmp_path):
+    theirs = tmp_path / "theirs.py"
+    theirs.write_text(
+        "from locust import HttpUser, constant, task\n"
+        "class Theirs(HttpUser):\n"
+        "    wait_time = constant(0.05)\n"
+        "    @task\n"
+        "    def page(self):\n"
+        '        self.client.get("/page", name="shop.page")\n'
+    )
+    main = "import sys; from loadtest.observe import main; sys.exit(main(sys.argv[1:]))"
+    arguments = ("--locustfile", str(theirs), "--host", f"http://127.0.0.1:{server.server_port}", "--users", "2")
+    done = subprocess.run(
+        [sys.executable, "-c", main, *arguments, "--duration", "6s", "--out", str(tmp_path / "out")],
+        env=environment(), capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    trace = traces.read(tmp_path / "out")
+    assert set(trace.rows.operation) == {"shop.page"}
+    assert set(trace.rows.outcome) <= {"ok", "unfinished"}
+    assert len(trace.rows) > 2
+    assert "shop.page" in done.stdout
