@@ -30,8 +30,8 @@ def open_feed(user: PlatformUser, cursor: str | None = None, **options: Any) -> 
     return Page([post["id"] for post in posts], [post["author_id"] for post in posts], body.get("next_cursor"))
 
 
-def publish(user: PlatformUser, content_bytes: int, **options: Any) -> int | None:
-    """Operation `feed.publish`: a post with that much text; returns its id."""
+def publish(user: PlatformUser, content_bytes: int, title: str = "", **options: Any) -> int | None:
+    """Operation `feed.publish`: a post with that much text, by default its beginning as the title; returns its id."""
     text = (LETTERS * (content_bytes // len(LETTERS) + 1))[:content_bytes]
-    body = user.ask("feed.publish", "POST", "/v1/posts", json={"title": text[:40], "content": text}, **options)
+    body = user.ask("feed.publish", "POST", "/v1/posts", json={"title": title or text[:40], "content": text}, **options)
     return body["id"] if body else None

@@ -3,6 +3,9 @@
 locust -f loadtest/locustfile.py --target model --scenario baseline --headless -u 200 -r 50 -t 2m --csv out --html out.html
 locust -f loadtest/locustfile.py --target reference --host http://127.0.0.1:8000 --headless -u 200 -r 50 -t 2m
 
+With a class at the end of the line only that one's users run; `SearchableProbe` (reference only) publishes one post after the
+other and measures how long each takes to be found.
+
 With `--arrivals-per-s RATE` open arrivals take the place of the closed users (`-u 1` is enough).
 """
 
@@ -11,7 +14,9 @@ from __future__ import annotations
 from typing import Any
 
 from locust import events, task
+from locust.exception import StopUser
 
+from loadtest import plugin, search
 from loadtest.closed_user import ClosedUser
 from loadtest.open_arrivals import ArrivalsUser
 from loadtest.platform_user import PlatformUser
@@ -36,6 +41,19 @@ class Arrivals(ArrivalsUser):
     def arrive(self) -> None:
         """The whole stream."""
         self.send_stream()
+
+
+class SearchableProbe(PlatformUser):
+    """Sees from outside when posts can be found: add it to a run by a second locust, say with `-u 1`."""
+
+    wait_time = PlatformUser.think
+
+    @task
+    def look(self) -> None:
+        """One post, from its publication until a query finds it."""
+        if plugin.run.virtual:  # the model has no words; its milestone is in its results
+            raise StopUser
+        search.probe(self, f"probe{self.rng.getrandbits(64):x}")
 
 
 @events.init.add_listener

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import time
+from itertools import cycle
 from typing import Any
 from urllib.parse import urlencode
 
+import gevent
+
+from loadtest import feed
 from loadtest.platform_user import PlatformUser
 from loadtest.settings import LoadSettings
 from model.search import popular_queries
 
 LEAST_TYPED = len("user1")
 LEFT_OUT = 3  # up to so many letters less one are not typed
+POLL_S = 0.05  # how exactly `search.searchable` is known from outside
+PATIENCE_S = 20.0
+LIMITS = range(1, 51)
 
 
 def typed(which: float, settings: LoadSettings) -> tuple[str, str]:
@@ -32,3 +40,24 @@ def query(user: PlatformUser, which: float, **options: Any) -> list[dict[str, An
     kind, text = typed(which, user.settings)
     body = user.ask("search.query", "GET", f"/v1/search?{urlencode({'q': text, 'kind': kind})}", **options)
     return list(body["results"]) if body else []
+
+
+def probe(user: PlatformUser, word: str) -> None:
+    """Publish a post whose title is `word`, which nobody else's has, and look for it: `search.searchable` from outside.
+
+    No two queries in a row have the same limit: the platform's cache would go on saying that there is nothing.
+    """
+    began_epoch_s, began_s = time.time(), time.perf_counter()
+    post = feed.publish(user, content_bytes=1, title=word)
+    if post is None:
+        return
+    for limit in cycle(LIMITS):
+        question = urlencode({"q": word, "kind": "posts", "limit": limit})
+        body = user.ask("search.query", "GET", f"/v1/search?{question}")
+        if body and post in [found["id"] for found in body["results"]]:
+            user.probe("search.searchable", began_epoch_s, began_s)
+            return
+        if time.perf_counter() > began_s + PATIENCE_S:
+            user.probe("search.searchable", began_epoch_s, began_s, f"not found after {PATIENCE_S:g} s")
+            return
+        gevent.sleep(POLL_S)

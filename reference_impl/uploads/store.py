@@ -8,6 +8,7 @@ names need not wait for it.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from typing import Any, TypeVar
 from reference_impl.settings import Settings
 
 PREFIX = "uploads/"
+HEALTH_KEY, HEALTH_BYTES = "health", 8192
+"""More than a file's last page may have room for, and nothing that could be compressed."""
 CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 1.0, 4.0
 THREADS = 8
 """Our own, so that a store that hangs holds up nothing else."""
@@ -146,8 +149,9 @@ class ObjectStore:
         return await self._call(read) or []
 
     async def check(self) -> None:
-        """Ask for the bucket."""
-        if await self._call(lambda: self._client.head_bucket(Bucket=self._bucket)) is None:
+        """Write a small object: a store whose disk is full answers every question, and takes nothing."""
+        data = os.urandom(HEALTH_BYTES)
+        if await self._call(lambda: self._client.put_object(Bucket=self._bucket, Key=HEALTH_KEY, Body=data)) is None:
             raise StoreUnavailable(f"there is no bucket {self._bucket}")
 
     def create_bucket(self) -> None:

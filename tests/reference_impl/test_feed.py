@@ -97,6 +97,7 @@ def test_celebritys_post_is_pulled_and_not_fanned_out(stack):
     assert post not in stack.feed(35)  # does not follow the celebrity
 
 
+@pytest.mark.cluster
 def test_authors_post_is_fanned_out_and_its_delivery_recorded(stack):
     author = 12
     followers = {row[0] for row in stack.sql("SELECT follower_id FROM followers WHERE followee_id = $1", author)}
@@ -123,6 +124,7 @@ def test_followers_are_cut_into_batches(stack):
     assert sorted(weight for *_, weight in samples) == [1, 2, 2]  # the setting is two followers a batch
 
 
+@pytest.mark.cluster
 def test_post_that_never_reached_the_log_is_delivered_from_its_row(stack):
     query = """INSERT INTO posts (author_id, title, content, created_at)
                VALUES (14, 'left behind', '', now() - interval '1 minute') RETURNING id"""

@@ -32,6 +32,7 @@ def comment(stack, post, user, text, key):
     return stack.ask("POST", f"/v1/posts/{post}/comments", user, 202, json={"text": text}, headers=headers)["id"]
 
 
+@pytest.mark.cluster
 def test_like_and_unlike_count_each_user_once(stack):
     post = stack.publish(1)
     before = time.time()
@@ -52,6 +53,7 @@ def test_like_and_unlike_count_each_user_once(stack):
     assert all(started <= reached and weight == 1 for started, reached, weight in samples)
 
 
+@pytest.mark.cluster
 def test_comment_with_the_same_key_is_the_same_comment(stack):
     post = stack.publish(1)
     first = comment(stack, post, 5, "once", "key")
@@ -151,6 +153,7 @@ def test_new_generation_of_the_log_is_newer_than_the_old(large_database):
 
 
 @pytest.mark.slow
+@pytest.mark.embedded
 def test_broker_that_stalls_is_a_503_and_a_post_is_kept(stack):
     broker = stack.process("kafka")
     broker.send_signal(signal.SIGSTOP)
@@ -207,6 +210,7 @@ def check_counts(stack, wanted):
 
 
 @pytest.mark.slow
+@pytest.mark.cluster
 def test_nothing_is_lost_or_doubled_when_workers_are_killed(stack):
     users = range(USERS)
     posts = [stack.publish(40) for _ in range(12)]

@@ -2,10 +2,14 @@
 
 import asyncio
 import contextlib
+import csv
 import itertools
+import os
 import random
 import re
 import string
+import subprocess
+import sys
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
@@ -16,12 +20,13 @@ import redis
 from hypothesis import given
 from hypothesis import strategies as st
 
+from loadtest.search import POLL_S
 from reference_impl import inspection, state
 from reference_impl.search.cache import AnswerCache
 from reference_impl.search.index import SearchIndex
 from reference_impl.search.pgoutput import Decoder
 from reference_impl.settings import Settings
-from tests.reference_impl.stack import USERS, Stack, eventually
+from tests.reference_impl.stack import ROOT, USERS, Stack, eventually
 
 numbers = itertools.count()
 
@@ -79,6 +84,7 @@ def metric(stack, process, name):
     return sum(float(value) for value in re.findall(rf"^{name}(?:{{.*}})? (\S+)$", httpx.get(url).text, re.MULTILINE))
 
 
+@pytest.mark.cluster
 def test_seeded_rows_are_searchable(stack):
     wait_until_searchable(stack)
     assert indexed(stack, "users") == rows(stack, "users") == USERS
@@ -88,6 +94,7 @@ def test_seeded_rows_are_searchable(stack):
     assert answer == {"id": row[0], "title": row[1], "author_id": row[2], "created_at": row[3].timestamp()}
 
 
+@pytest.mark.cluster
 def test_new_post_becomes_searchable(stack):
     before = time.time()
     posts = {stack.publish(3, f"{title} of a new post"): title for title in (word(), word())}
@@ -98,6 +105,27 @@ def test_new_post_becomes_searchable(stack):
     assert all(started <= reached and weight == 1 for started, reached, weight in samples)
 
 
+@pytest.mark.slow
+def test_load_tests_probe_sees_from_outside_when_posts_are_found(stack, tmp_path):
+    wait_until_searchable(stack)
+    environment = os.environ | {"FLASHCROWD_STATE_DIR": str(stack.state_dir)}
+    command = [sys.executable, "-m", "locust", "-f", str(ROOT / "loadtest" / "locustfile.py"), "SearchableProbe"]
+    options = ["--target", "reference", "--host", stack.state["api_url"], "--headless", "-u", "1", "-t", "4s"]
+    raw = tmp_path / "raw.csv"
+    done = subprocess.run(
+        [*command, *options, "--raw", str(raw)], env=environment, cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    with raw.open() as file:
+        rows = [row for row in csv.DictReader(file) if row["operation"] == "search.searchable"]
+    assert rows
+    assert {row["outcome"] for row in rows} == {"ok"}
+    # From inside the same takes from the database's commit to the engine's answer; from outside nothing can be shorter.
+    inside = sorted(reached - started for started, reached, _ in stack.milestones("search.searchable"))
+    assert min(float(row["latency_s"]) for row in rows) > inside[0] - POLL_S
+
+
+@pytest.mark.cluster
 def test_words_prefixes_and_typing_errors_find_a_user_in_this_order(stack):
     wait_until_searchable(stack)
     users = found(stack, "user4", "users")
@@ -109,6 +137,7 @@ def test_words_prefixes_and_typing_errors_find_a_user_in_this_order(stack):
     assert found(stack, "!?", "users") == []
 
 
+@pytest.mark.cluster
 def test_all_words_of_a_title_have_to_match(stack):
     first, second = word(), word()
     post, other = stack.publish(3, f"{first} and {second}"), stack.publish(3, f"{first} alone")
@@ -119,6 +148,7 @@ def test_all_words_of_a_title_have_to_match(stack):
     assert found(stack, f"{first} nothing") == []
 
 
+@pytest.mark.cluster
 def test_change_and_deletion_of_a_row_follow(stack):
     old, new = word(), word()
     stack.sql("INSERT INTO users (id, name, email, password_hash) VALUES (9000, $1, 'e', 'h')", old)
@@ -158,6 +188,7 @@ def test_answer_comes_from_the_cache_until_it_expires(stack):
     assert search(stack, text).headers["X-Cache"] == "miss"
 
 
+@pytest.mark.embedded
 def test_stampede_asks_the_engine_once(stack):
     wait_until_searchable(stack)
     before = metric(stack, "search_engine", "flashcrowd_engine_search_seconds_count")
@@ -254,6 +285,7 @@ def test_odd_query_is_only_text(stack, text):
         ("DELETE", "/flashcrowd-posts", b"", 405),
     ],
 )
+@pytest.mark.embedded
 def test_embedded_engine_refuses_as_elasticsearch_does(stack, method, path, body, status):
     answer = httpx.request(method, settings_of(stack).elasticsearch_url + path, content=body)
     assert answer.status_code == status, answer.text
@@ -261,6 +293,7 @@ def test_embedded_engine_refuses_as_elasticsearch_does(stack, method, path, body
     assert answer.json()["status"] == status
 
 
+@pytest.mark.embedded
 def test_document_that_is_refused_does_not_stop_the_others(stack):
     url = settings_of(stack).elasticsearch_url
     lines = [
@@ -284,6 +317,7 @@ def test_damaged_message_of_the_database_is_a_value_error(data, kind):
         decoder.decode(bytes([kind]) + data)
 
 
+@pytest.mark.cluster
 def test_indexer_that_was_stopped_catches_up_with_nothing_missing(stack):
     wait_until_searchable(stack)
     indexer = stack.process("indexer_1")
@@ -369,6 +403,7 @@ def test_without_redis_search_goes_on(stack):
 
 
 @pytest.mark.slow
+@pytest.mark.embedded
 def test_without_the_engine_search_is_a_503_and_the_feed_is_not_affected(stack):
     wait_until_searchable(stack)
     titles = {stack.publish(8, f"{title} early"): title for title in (word() for _ in range(5))}

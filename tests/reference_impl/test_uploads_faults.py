@@ -2,6 +2,7 @@
 
 import json
 import signal
+import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -9,20 +10,36 @@ import httpx
 import psutil
 import pytest
 
+from loadtest.upload_client.transfer import Transfer
 from reference_impl import embedded, embedded_store, processes, state
 from reference_impl.settings import Settings
 from reference_impl.uploads.store import ObjectStore
-from tests.reference_impl.media import MIB, begin, complete, content, send_parts, status
+from tests.reference_impl.media import MIB, begin, complete, content, put, send_parts, status
 from tests.reference_impl.stack import Stack, eventually
 
+DISK_BYTES = 300 * MIB
 KEYS = ("access", "a secret key of the tests")
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def external_store(tmp_path_factory):
-    """A SeaweedFS that knows nothing of the reference: (its process, its URL)."""
+def disk(tmp_path_factory):
+    """(A folder for a store, whether it is a small disk of its own: that takes a mount, and so root.)"""
     folder = tmp_path_factory.mktemp("external")
+    command = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "flashcrowd", str(folder)]
+    try:
+        is_small = subprocess.run(command, capture_output=True).returncode == 0
+    except OSError:  # not a Linux
+        is_small = False
+    yield folder, is_small
+    if is_small:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@pytest.fixture(scope="module")
+def external_store(disk):
+    """A SeaweedFS that knows nothing of the reference: (its process, its URL)."""
+    folder, _ = disk
     child, url, master_port = embedded_store.start_store(folder, folder, processes.free_port(), KEYS, "pictures", None)
     try:
         embedded_store.wait_for_store(url, master_port, "pictures", child)
@@ -158,6 +175,54 @@ def test_a_store_that_hangs_holds_up_nothing_else(own, external_store):
     finally:
         process.resume()
     assert eventually(lambda: (answer := begin_answer(own)).status_code == 201 and answer)
+
+
+def fill(path):
+    """Take all that is left of the disk, to the last byte."""
+    with path.open("wb", buffering=0) as file:
+        size_bytes = MIB
+        while size_bytes:
+            try:
+                file.write(bytes(size_bytes))
+            except OSError:
+                size_bytes //= 2
+
+
+def test_a_full_disk_of_the_store_takes_no_part_and_loses_none(own, disk, reconciler):
+    folder, is_small = disk
+    if not is_small:
+        pytest.skip("a disk that can be filled takes a mount, which takes root on Linux")
+    data, filler = content(2 * MIB), folder / "filler"
+    reconciler.suspend()  # it would call them abandoned
+    try:
+        uploads = [begin(own, user, len(data)) for user in (8, 9)]
+        stored, late = send_parts(uploads[0], data), Transfer.of(uploads[1])
+        [part] = late.parts
+        fill(filler)
+        try:
+            assert put(part, data).status_code >= 500
+            own.ask("GET", "/v1/feed", 8, 200)
+            own.publish(8)
+            health = httpx.get(own.state["api_url"] + "/healthz", timeout=10).json()
+            assert health["status"] == "degraded" and health["dependencies"]["store"] != "ok"
+        finally:
+            filler.unlink()
+        complete(stored)
+
+        def sent():
+            answer = put(part, data)
+            late.etags[part.number] = answer.headers.get("etag", "")
+            return answer.status_code == 200
+
+        eventually(sent, 90)  # the store looks at its disk once a minute
+        complete(late)
+    finally:
+        reconciler.resume()
+    for upload, owner in zip(uploads, (8, 9), strict=True):
+        eventually(lambda upload=upload, owner=owner: status(own, owner, upload["id"])["status"] == "success")
+        assert own.view(upload["view_url"]).content == data
+        assert own.sql("SELECT count(*) FROM posts WHERE id = $1", upload["post_id"]) == [(1,)]
+    assert httpx.get(own.state["api_url"] + "/healthz", timeout=10).json()["dependencies"]["store"] == "ok"
 
 
 def test_without_its_store_the_platform_goes_on(own, external_store):
