@@ -11,12 +11,13 @@ With `--arrivals-per-s RATE` open arrivals take the place of the closed users (`
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from locust import events, task
 from locust.exception import StopUser
 
-from loadtest import plugin, search
+from loadtest import feed, plugin, search
 from loadtest.closed_user import ClosedUser
 from loadtest.open_arrivals import ArrivalsUser
 from loadtest.platform_user import PlatformUser
@@ -53,7 +54,10 @@ class SearchableProbe(PlatformUser):
         """One post, from its publication until a query finds it."""
         if plugin.run.virtual:  # the model has no words; its milestone is in its results
             raise StopUser
-        search.probe(self, f"probe{self.rng.getrandbits(64):x}")
+        word, began_epoch_s, began_s = f"probe{self.rng.getrandbits(64):x}", time.time(), time.perf_counter()
+        post = feed.publish(self, content_bytes=1, title=word)
+        if post is not None:
+            search.look_for(self, word, post, began_epoch_s, began_s)
 
 
 @events.init.add_listener

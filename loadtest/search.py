@@ -9,7 +9,6 @@ from urllib.parse import urlencode
 
 import gevent
 
-from loadtest import feed
 from loadtest.platform_user import PlatformUser
 from loadtest.settings import LoadSettings
 from model.search import popular_queries
@@ -42,15 +41,11 @@ def query(user: PlatformUser, which: float, **options: Any) -> list[dict[str, An
     return list(body["results"]) if body else []
 
 
-def probe(user: PlatformUser, word: str) -> None:
-    """Publish a post whose title is `word`, which nobody else's has, and look for it: `search.searchable` from outside.
+def look_for(user: PlatformUser, word: str, post: int, began_epoch_s: float, began_s: float) -> None:
+    """Look for a post by a word that no other has, until it is found: `search.searchable` from outside, since it began.
 
     No two queries in a row have the same limit: the platform's cache would go on saying that there is nothing.
     """
-    began_epoch_s, began_s = time.time(), time.perf_counter()
-    post = feed.publish(user, content_bytes=1, title=word)
-    if post is None:
-        return
     for limit in cycle(LIMITS):
         question = urlencode({"q": word, "kind": "posts", "limit": limit})
         body = user.ask("search.query", "GET", f"/v1/search?{question}")

@@ -53,7 +53,7 @@ class Stack:
         environment |= self.variables | variables | {"FLASHCROWD_STATE_DIR": str(self.state_dir)}
         done = subprocess.run(
             [sys.executable, "-m", "reference_impl", *map(str, arguments)],
-            cwd=ROOT, env=environment, capture_output=True, text=True, timeout=90,
+            cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300,
         )  # fmt: skip
         assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
         return done
