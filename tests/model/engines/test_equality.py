@@ -34,7 +34,8 @@ def test_the_random_networks_reach_everything():
         outcomes |= set(recording.outcome.tolist())
         topics += list(recording.topics)
     assert steps == {
-        net.Delay, net.Serve, net.Lookup, net.Branch, net.Scatter, net.Publish, net.Acquire, net.Hold, net.Fail, net.Respond, net.Mark, net.Try,
+        net.Delay, net.Serve, net.Lookup, net.Branch, net.Scatter, net.Publish, net.Acquire, net.Hold, net.Fail, net.Respond,
+        net.Mark, net.Try,
     }  # fmt: skip
     assert disciplines == set(net.DISCIPLINES)
     assert outcomes == {0, 1, 2, 3}
