@@ -14,7 +14,8 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -212,6 +213,17 @@ def _seed_of(plan: Plan, load: float) -> int:
     return 100 + plan.loads.index(load)
 
 
+@contextmanager
+def _told_if_it_fails(what: str) -> Iterator[None]:
+    """A run that cannot be made is missing from the table; the others are made all the same."""
+    from loadtest.both_sides import CompareError
+
+    try:
+        yield
+    except CompareError as error:
+        _say(f"{what}: {error}")
+
+
 def run(work: Validation) -> dict[str, Any]:
     """All of it; returns the document."""
     from loadtest.cells import cells_of
@@ -228,11 +240,12 @@ def run(work: Validation) -> dict[str, Any]:
         for number, (load, repeat) in enumerate(plan.order, 1):
             name = f"load-{load:g}-{repeat + 1}"
             _say(f"run {number} of {len(plan.order)}")
-            work.observe(bench, work.scenario((), load), work.seed + _seed_of(plan, load), load, "", name)
+            with _told_if_it_fails(name):
+                work.observe(bench, work.scenario((), load), work.seed + _seed_of(plan, load), load, "", name)
     for number, design in enumerate(plan.designs, 1):
         _say(f"design {number} of {len(plan.designs)}: {design}")
         scenario = work.scenario(_overrides(design), DESIGN_LOAD)
-        with work.bench(scenario) as bench:
+        with _told_if_it_fails(design), work.bench(scenario) as bench:
             for repeat in range(plan.design_repeats):
                 name = f"design-{design.replace(' ', '-')}-{repeat + 1}"
                 work.observe(bench, scenario, work.seed + 500, DESIGN_LOAD, design, name)
@@ -255,6 +268,8 @@ def document(
     for load in plan.loads:
         mine = [run for run in runs if run.load == load and not run.design]
         kept = [run for run in mine if not run.rejected] or mine
+        if not kept:
+            continue
         slower = float(np.median([run.cpu_per_request_s for run in kept])) / work.cpu_per_request_s(predicted[load])
         slowdowns[load] = slower
         normalised = cells_of(work.predict(load, (), _seed_of(plan, load), slower=slower))
@@ -268,7 +283,7 @@ def document(
         without: list[dict[str, Any]] = []
         for load in (load for load in plan.loads if load < 0.8):
             mine = [run for run in runs if run.load == load and not run.design]
-            how = {"slower": slowdowns[load], "host": effect != NO_HOST}
+            how = {"slower": slowdowns.get(load), "host": effect != NO_HOST}
             changed = cells_of(work.predict(load, overrides, _seed_of(plan, load), **how))
             without += validation.cell_rows(load, "", mine, changed, None)
         effects.append({"effect": effect, "medians": validation.medians(without)})
