@@ -23,6 +23,12 @@ class Controllable(Protocol):
     def set_servers(self, station: int, servers: int, lose_work: bool = False) -> None:
         """A station has this many servers from now on; with `lose_work` those that go lose what they have in hand."""
 
+    def set_speed(self, station: int, factor: float) -> None:
+        """A station's servers work at `factor` times their normal speed from now on."""
+
+    def flush(self, cache: int) -> None:
+        """A cache loses all its entries."""
+
     def crash(self, topic: int, member: int) -> None:
         """A member of a consumer group dies with its batch."""
 
@@ -83,6 +89,28 @@ def _capacity(network: Network, engine: Controllable, fault: Fault) -> Iterator[
     yield partial(engine.set_servers, station, fault.servers), partial(engine.set_servers, station, normal)
 
 
+def _server_crash(network: Network, engine: Controllable, fault: Fault) -> Iterator[tuple[Act, Act]]:
+    station = _station(network, fault.target)
+    normal = network.stations[station].servers
+    yield (
+        partial(engine.set_servers, station, fault.servers, lose_work=True),
+        partial(engine.set_servers, station, normal),
+    )
+
+
+def _slow_server(network: Network, engine: Controllable, fault: Fault) -> Iterator[tuple[Act, Act]]:
+    station = _station(network, fault.target)
+    yield partial(engine.set_speed, station, fault.speed), partial(engine.set_speed, station, 1.0)
+
+
+def _cache_flush(network: Network, engine: Controllable, fault: Fault) -> Iterator[tuple[Act, Act]]:
+    names = network.names("caches")
+    if fault.target not in names:
+        raise ValueError(f"faults: no cache {fault.target!r}{suggestion(fault.target, names)}")
+    flush = partial(engine.flush, names.index(fault.target))
+    yield flush, flush
+
+
 def _zone_loss(network: Network, engine: Controllable, fault: Fault) -> Iterator[tuple[Act, Act]]:
     for name in fault.targets:
         if name in network.names("stations"):
@@ -103,6 +131,9 @@ def lost_servers(servers: int, share_ratio: float) -> int:
 _KINDS: dict[FaultKind, Callable[[Network, Controllable, Fault], Iterator[tuple[Act, Act]]]] = {
     "consumer_crash": _consumer_crash,
     "capacity": _capacity,
+    "server_crash": _server_crash,
+    "slow_server": _slow_server,
+    "cache_flush": _cache_flush,
     "zone_loss": _zone_loss,
 }
 

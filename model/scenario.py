@@ -214,8 +214,10 @@ class ClosedUsers:
     think_time: Distribution
 
 
-FaultKind = Literal["consumer_crash", "capacity", "zone_loss"]
-FAULT_KINDS: tuple[FaultKind, ...] = ("consumer_crash", "capacity", "zone_loss")
+FaultKind = Literal["consumer_crash", "capacity", "server_crash", "slow_server", "zone_loss", "cache_flush"]
+FAULT_KINDS: tuple[FaultKind, ...] = (
+    "consumer_crash", "capacity", "server_crash", "slow_server", "zone_loss", "cache_flush",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -224,6 +226,9 @@ class Fault:
 
     - `consumer_crash`: member `member` of the consumer group `target` dies with its batch.
     - `capacity`: station `target` has `servers` servers meanwhile; what they have begun they finish. With 0 it is an outage.
+    - `server_crash`: the same, but what those that go have in hand is lost: these attempts fail as if rejected.
+    - `slow_server`: the servers of station `target` work at `speed` times their normal speed meanwhile.
+    - `cache_flush`: the cache `target` loses all its entries at that moment.
     - `zone_loss`: `share_ratio` of the servers of every one of `targets` are gone, rounded up; members of consumer groups crash.
     """
 
@@ -235,6 +240,7 @@ class Fault:
     back_after_s: float | None
     targets: tuple[str, ...] = ()
     share_ratio: float = 0.0
+    speed: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,9 @@ def _user(place: Place, user: Any, users: int, celebrities: int) -> int | str:
 _FAULT_KEYS = {
     "consumer_crash": (("target",), ("member",)),
     "capacity": (("target", "servers"), ()),
+    "server_crash": (("target", "servers"), ()),
+    "slow_server": (("target", "speed"), ()),
+    "cache_flush": (("target",), ()),
     "zone_loss": (("targets", "share_ratio"), ()),
 }  # needed, possible; beside at_s and back_after_s
 
@@ -48,11 +51,12 @@ _SAY = {
     "targets": "list the stations and groups it hits",
     "share_ratio": "say which share of their servers is gone",
     "servers": "say how many servers are left",
+    "speed": "say how fast the servers are then: 0.5 is half as fast",
 }
 
 
 def read_faults(place: Place, value: Any, names: Names, duration_s: float) -> tuple[Fault, ...]:
-    """`[[faults]]`: crashes of consumers, stations with fewer or more servers, the loss of a zone."""
+    """`[[faults]]`: crashes of consumers and servers, stations with fewer, more or slower servers, flushes, the loss of a zone."""
     spec: Spec = {
         "kind": Field(choice(FAULT_KINDS)),
         "at_s": Field(number()),
@@ -61,6 +65,7 @@ def read_faults(place: Place, value: Any, names: Names, duration_s: float) -> tu
         "share_ratio": Field(number(0, 1, above=True), None),
         "member": Field(whole(0), None),
         "servers": Field(whole(0, 1_000_000), None),
+        "speed": Field(number(0, 1000, above=True), None),
         "back_after_s": Field(number(above=True), None),
     }
     faults = []
@@ -75,11 +80,13 @@ def read_faults(place: Place, value: Any, names: Names, duration_s: float) -> tu
 def _check_fault(place: Place, read: Mapping[str, Any], names: Names) -> None:
     kind, stations = read["kind"], tuple(one for one in names.stations if one not in names.workers)
     needed, possible = _FAULT_KEYS[kind]
-    for key in ("target", "targets", "share_ratio", "member", "servers"):
+    for key in ("target", "targets", "share_ratio", "member", "servers", "speed"):
         if key not in (*needed, *possible) and read[key] is not None:
             raise place.at(key).error(f"means nothing to a {kind}", "leave it out")
     known = tuple(names.members) if kind == "consumer_crash" else stations
-    if read["target"] is not None:
+    if kind == "cache_flush" and read["back_after_s"] is not None:
+        raise place.at("back_after_s").error("means nothing to a cache_flush", "leave it out")
+    if read["target"] is not None and kind != "cache_flush":  # caches are known once the network is built
         choice(known)(place.at("target"), read["target"])
     for number_in_list, target in enumerate(read["targets"] or (), 1):
         choice((*stations, *names.members))(place.at("targets", number_in_list), target)

@@ -40,7 +40,9 @@ def shop(tmp_path):
     return load_scenario(str(path))
 
 
-@pytest.mark.parametrize(("servers", "share", "lost"), [(3, 1 / 3, 1), (4, 1 / 3, 2), (3, 1, 3), (1, 0.1, 1), (6, 0.5, 3)])
+@pytest.mark.parametrize(
+    ("servers", "share", "lost"), [(3, 1 / 3, 1), (4, 1 / 3, 2), (3, 1, 3), (1, 0.1, 1), (6, 0.5, 3)]
+)
 def test_a_zone_has_whole_machines(servers, share, lost):
     assert lost_servers(servers, share) == lost
 
@@ -53,7 +55,10 @@ def test_a_lost_zone_takes_its_share_of_stations_and_groups(shop, engine):
     assert results.recording.stations["capacity_area"][0] == pytest.approx(60 * 3 - 20 * 2)
     assert results.topic_figures["parcels"]["lost"] == 0
     # While two of three members are gone their partitions wait for the session: up to four seconds and a batch.
-    assert 3 < results.figure("shop.shipped.max_s") - results.figure("shop.buy.max_s") < 4.1 or results.figure("shop.shipped.max_s") > 4
+    assert (
+        3 < results.figure("shop.shipped.max_s") - results.figure("shop.buy.max_s") < 4.1
+        or results.figure("shop.shipped.max_s") > 4
+    )
     assert results.audit["conserved"]
 
 
@@ -104,3 +109,42 @@ def test_autoscaling_shrinks_at_once(shop):
 def test_a_target_must_exist(shop, change, says):
     with pytest.raises(ValueError, match=says):
         simulate(replace(shop, **change))
+
+
+@pytest.mark.parametrize("engine", ["plain", "compiled"])
+def test_servers_that_crash_lose_their_work_and_slow_ones_take_longer(shop, engine):
+    crash = Fault("server_crash", 10.25, "till", 0, 0, 5)
+    recording = simulate(replace(shop, faults=(crash,)), engine=engine).recording
+    assert recording.outcome[:14].tolist() == [0] * 7 + [1] * 3 + [0] * 4  # those that came at 8, 9 and 10 s
+    assert recording.responded_s[10] == pytest.approx(15.25 + 2.5)
+    slow = Fault("slow_server", 10.25, "till", 0, 0, 5, speed=0.5)
+    recording = simulate(replace(shop, faults=(slow,)), engine=engine).recording
+    assert recording.responded_s[9] == pytest.approx(12.5)
+    assert recording.responded_s[10] == pytest.approx(16)
+
+
+PAGES = """
+question = "?"
+faults = [{ kind = "cache_flush", at_s = 20.5, target = "pages" }]
+[run]
+duration_s = 60
+warmup_s = 0
+[network.caches.pages]
+ttl_s = 1000
+[network.operations.ask]
+interarrival = { distribution = "constant", mean_s = 1 }
+attributes = { page = { distribution = "constant", mean = 1 } }
+steps = [{ lookup = "pages", key = "page", miss = [{ mark = "missed" }] }]
+"""
+
+
+def test_a_flushed_cache_misses_again(tmp_path):
+    path = tmp_path / "pages.toml"
+    path.write_text(PAGES)
+    assert simulate(load_scenario(str(path))).recording.marks["time_s"].tolist() == [1, 21]
+    path.write_text(PAGES.replace('target = "pages"', 'target = "page"'))
+    with pytest.raises(ValueError, match=r"no cache 'page' \(did you mean 'pages'\?\)"):
+        simulate(load_scenario(str(path)))
+    path.write_text(PAGES.replace("at_s = 20.5", "at_s = 20.5, speed = 2"))
+    with pytest.raises(ValueError, match="speed: means nothing to a cache_flush"):
+        load_scenario(str(path))
