@@ -26,6 +26,7 @@ def test_many_more_random_networks_are_equal(first):
 def test_the_random_networks_reach_everything():
     """What would not occur would not be compared."""
     steps, disciplines, outcomes, topics = set(), set(), set(), []
+    on_hosts, woken, preempted = set(), 0, 0
     for seed in range(30):
         _, given, recording, _ = fuzz.compare(seed)
         routes = [item.steps for item in (*given.network.operations, *given.network.topics)]
@@ -33,11 +34,16 @@ def test_the_random_networks_reach_everything():
         disciplines |= {station.discipline for station in given.network.stations}
         outcomes |= set(recording.outcome.tolist())
         topics += list(recording.topics)
+        on_hosts |= {host.discipline for host in given.network.hosts}
+        woken += recording.hosts["woken"].sum()
+        preempted += recording.hosts["preempted"].sum()
     assert steps == {
         net.Delay, net.Serve, net.Lookup, net.Branch, net.Scatter, net.Publish, net.Acquire, net.Hold, net.Fail, net.Respond,
         net.Mark, net.Try,
     }  # fmt: skip
     assert disciplines == set(net.DISCIPLINES)
+    assert on_hosts == set(net.HOST_DISCIPLINES)
+    assert woken > preempted > 0
     assert outcomes == {0, 1, 2, 3}
     for name in ("redelivered", "duplicates_skipped", "duplicates_applied", "consumed", "backlog_end"):
         assert sum(int(row[name]) for row in topics) > 0, name
