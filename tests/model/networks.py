@@ -9,11 +9,14 @@ from hypothesis import strategies as st
 from model.distributions import constant, exponential, gamma, hyperexponential, lognormal, uniform
 from model.network import (
     DISCIPLINES,
+    HOST_DISCIPLINES,
     Acquire,
     Arm,
     Branch,
     Cache,
     Delay,
+    Hold,
+    Host,
     Lookup,
     Mark,
     Network,
@@ -45,7 +48,9 @@ def costs(names: tuple[str, ...]) -> st.SearchStrategy[dict[str, float]]:
 
 
 @st.composite
-def routes(draw: Any, depth: int = 2, place: str = "operation", in_try: bool = False) -> tuple[Any, ...]:
+def routes(
+    draw: Any, depth: int = 2, place: str = "operation", in_try: bool = False, holding: bool = False
+) -> tuple[Any, ...]:
     """Steps; `place` is operation, child, batch or event (a child that a batch has for one of its records)."""
     batch = place.startswith("batch")
     names = ("events", "keys", "weight") if batch else ATTRIBUTES
@@ -54,11 +59,14 @@ def routes(draw: Any, depth: int = 2, place: str = "operation", in_try: bool = F
     kinds += ["mark"] if place != "batch child" else []
     kinds += ["respond"] if place == "operation" else []
     kinds += (
-        ["scatter"] * (depth > 0) + ["try"] * (depth > 0 and not in_try) + ["each"] * (place == "batch" and depth > 0)
+        ["scatter"] * (depth > 0)
+        + ["hold"] * (depth > 0 and not holding)
+        + ["try"] * (depth > 0 and not in_try)
+        + ["each"] * (place == "batch" and depth > 0)
     )
     steps: list[Any] = []
     for kind in draw(st.lists(st.sampled_from(kinds), max_size=4)):
-        inner = routes(depth=depth - 1, place=place, in_try=in_try)
+        inner = routes(depth=depth - 1, place=place, in_try=in_try, holding=holding)
         match kind:
             case "delay":
                 steps.append(Delay(draw(times), per=draw(costs(names))))
@@ -77,6 +85,9 @@ def routes(draw: Any, depth: int = 2, place: str = "operation", in_try: bool = F
                     "second" if place == "event" else draw(st.sampled_from(TOPICS))
                 )  # so that no record breeds for ever
                 steps.append(Publish(target, key=key, weight=weight))
+            case "hold":
+                held = routes(depth=depth - 1, place=place, in_try=in_try, holding=True)
+                steps.append(Hold("pool", (*draw(held), Serve("pool", draw(times)))))
             case "mark":
                 steps.append(Mark(draw(st.sampled_from(MILESTONES))))
             case "respond":
@@ -92,7 +103,7 @@ def routes(draw: Any, depth: int = 2, place: str = "operation", in_try: bool = F
             case "try":
                 steps.append(
                     Try(
-                        draw(routes(depth=depth - 1, place=place, in_try=True)),
+                        draw(routes(depth=depth - 1, place=place, in_try=True, holding=holding)),
                         timeout_s=draw(st.sampled_from([0.0, 0.5, 1.0])),
                         attempts=draw(st.integers(1, 3)),
                         backoff=draw(times),
@@ -124,19 +135,37 @@ def topics(draw: Any, name: str) -> Topic:
 
 
 @st.composite
+def stations(draw: Any, name: str) -> Station:
+    """A station of its own, or one whose servers are processes of the host."""
+    limit, servers = draw(st.sampled_from([None, None, 0, 3])), draw(st.integers(1, 3))
+    discipline = draw(st.sampled_from(DISCIPLINES)) if name != "pool" else "fifo"
+    if discipline == "processor_sharing" or draw(st.booleans()):
+        return Station(name, servers, discipline, limit)
+    return Station(
+        name,
+        servers,
+        discipline,
+        limit,
+        host="machine",
+        preempts=draw(st.booleans()),
+        wake_s=draw(st.sampled_from([0.0, 0.25])),
+        cold=draw(st.sampled_from([(), ((0.25, 1.0), (1.0, 2.0))])),
+        gc_every=3,
+        gc_pause_s=0.5,
+    )
+
+
+@st.composite
 def networks(draw: Any) -> Network:
-    """A complete network of two operations, two stations and two topics."""
-    limits = st.sampled_from([None, None, 0, 3])
+    """A complete network of two operations, three stations (one of which is held), a host and two topics."""
     return Network(
         operations=tuple(Operation(name, draw(routes()), priority=draw(st.integers(0, 1))) for name in ("x", "y")),
-        stations=tuple(
-            Station(name, draw(st.integers(1, 3)), draw(st.sampled_from(DISCIPLINES)), draw(limits))
-            for name in STATIONS
-        ),
+        stations=tuple(draw(stations(name)) for name in (*STATIONS, "pool")),
         topics=tuple(draw(topics(name)) for name in TOPICS),
         caches=(Cache("cache", draw(st.sampled_from([0.5, 5.0]))),),
         quotas=(Quota("quota", draw(st.sampled_from([2.0, 10.0])), draw(st.sampled_from([1.0, 4.0]))),),
         attributes=ATTRIBUTES,
+        hosts=(Host("machine", draw(st.integers(1, 2)), draw(st.sampled_from(HOST_DISCIPLINES))),),
     )
 
 

@@ -67,6 +67,10 @@ def test_what_comes_is_somewhere(engine, case):
     assert np.all(stations["waited"] <= stations["waits"] + stations["present_end"] + stations["withdrawn"])
     for name in ("wait_s", "sojourn_s", "busy_area", "queue_area", "capacity_area"):
         assert np.all(stations[name] >= 0), name
+    hosts, window_s = record.hosts, record.end_s - record.warmup_s
+    assert np.all(hosts["busy_area"] <= hosts["cores"] * window_s * (1 + 1e-12))
+    assert np.all(hosts["preempted"] <= hosts["woken"])
+    assert np.all((hosts["busy_area"] > 0) | (hosts["queue_area"] == 0))
     audit = Results(SCENARIO, record, 1).audit
     assert audit["conserved"]
     assert audit["littles_law_max_error_ratio"] <= 1e-9
