@@ -123,6 +123,9 @@ class _PartLibrary(JITCodeLibrary):
         return 0
 
 
+_SELDOM: set[str] = set()  # names of parts that are not to be inlined
+
+
 class _EntryLibrary(JITCodeLibrary):
     """The machine code of an entry with all its parts, each of them once.
 
@@ -150,6 +153,9 @@ class _EntryLibrary(JITCodeLibrary):
         for function in self.final_functions():
             if function.name not in own:
                 function.linkage = "internal"
+                if any(f"{len(name)}{name}B" in function.name for name in _SELDOM):
+                    function.add_function_attribute("noinline")
+                    function.add_function_attribute("cold")
         self._linking_libraries = []
         super().finalize()
 
@@ -248,3 +254,9 @@ class _Part(CPUDispatcher):
 def part(function: Function) -> Function:
     """A function that only compiled functions call: a part of theirs, made into machine code together with them."""
     return cast(Function, _Part(function))
+
+
+def seldom(function: Function) -> Function:
+    """A part that most networks never need: it stays out of the code of those who call it, which so stays short."""
+    _SELDOM.add(function.__name__)
+    return part(function)

@@ -22,7 +22,7 @@ from model.engines.compiled_lists import (
 from model.engines.compiled_tables import hosts, lines, processes, stations, tasks
 from model.engines.compiled_tasks import ON_HELD, QUEUED, RUNNING, SERVED, SHARED, WORKING, ready, wake_after
 from model.engines.order import SHARE
-from model.kernel_cache import part
+from model.kernel_cache import part, seldom
 from model.tables import PRIORITY, PROCESSOR_SHARING
 
 TO_HOLD = -2  # the `process` of a task that waits for a server to hold
@@ -122,7 +122,7 @@ def complete(sim: Any, i: int) -> None:
 
 
 # ---- servers that are processes, or are held
-@part
+@seldom
 def employ(sim: Any, s: int, i: int, p: int, before: int) -> None:
     """A task gets a process: p, which has just worked for the task `before` if that is one, or an idle one if p is none."""
     station, task = stations(sim, s), tasks(sim, i)
@@ -141,7 +141,7 @@ def employ(sim: Any, s: int, i: int, p: int, before: int) -> None:
         start(sim, i, WORKING, demand_of(sim, p, task.work_s / station.speed), before)
 
 
-@part
+@seldom
 def free_process(sim: Any, s: int, p: int, before: int) -> None:
     """A process is free: who waits is taken up at once, else it sleeps."""
     station = stations(sim, s)
@@ -156,7 +156,7 @@ def free_process(sim: Any, s: int, p: int, before: int) -> None:
     station.idle = p
 
 
-@part
+@seldom
 def worked(sim: Any, i: int) -> None:
     """A process has done its work for a task."""
     task = tasks(sim, i)
@@ -173,13 +173,13 @@ def worked(sim: Any, i: int) -> None:
     ready(sim, i)
 
 
-@part
+@seldom
 def cores_done(sim: Any, h: int) -> None:
     """The planned event of a host has come."""
     worked(sim, hosts(sim, h).root)
 
 
-@part
+@seldom
 def work_on_held(sim: Any, i: int, s: int, work_s: float) -> None:
     """Work on the server of station s that the task holds, without waiting."""
     task = tasks(sim, i)
@@ -190,7 +190,7 @@ def work_on_held(sim: Any, i: int, s: int, work_s: float) -> None:
     start(sim, i, ON_HELD, demand_of(sim, p, work_s / stations(sim, s).speed), NONE)
 
 
-@part
+@seldom
 def release(sim: Any, i: int, ended: bool) -> None:
     """The server that was taken last is held no more, because the steps have `ended`, or because their task gave up."""
     task = tasks(sim, i)
@@ -206,7 +206,7 @@ def release(sim: Any, i: int, ended: bool) -> None:
     free_process(sim, s, p, NONE)
 
 
-@part
+@seldom
 def release_down_to(sim: Any, i: int, kept: int) -> None:
     """Give up the servers held, those from `kept` on apart."""
     while tasks(sim, i).held != kept:
