@@ -66,7 +66,7 @@ def trend(series: list[tuple[float, float]]) -> tuple[float, float, float, float
     at_s, values = np.array(series).T
     third, warm = max(1, len(values) // 3), len(values) // 5
     fit = stats.linregress(at_s[warm:], values[warm:])
-    half = stats.t.ppf(0.975, max(1, len(values) - warm - 2)) * fit.stderr
+    half = stats.t.ppf(0.975, max(1, len(values) - warm - 2)) * np.nan_to_num(fit.stderr)  # a constant has none
     return values[:third].mean(), values[-third:].mean(), 3600 * fit.slope, 3600 * half
 
 

@@ -110,12 +110,13 @@ def test_load_tests_probe_sees_from_outside_when_posts_are_found(stack, tmp_path
     wait_until_searchable(stack)
     environment = os.environ | {"FLASHCROWD_STATE_DIR": str(stack.state_dir)}
     command = [sys.executable, "-m", "locust", "-f", str(ROOT / "loadtest" / "locustfile.py"), "SearchableProbe"]
-    options = ["--target", "reference", "--host", stack.state["api_url"], "--headless", "-u", "1", "-t", "4s"]
+    options = ["--target", "reference", "--host", stack.state["api_url"], "--headless", "-u", "1", "-t", "5s"]
+    options += ["--users-in-platform", str(USERS), "--think-time-s", "0.1"]
     raw = tmp_path / "raw.csv"
     done = subprocess.run(
         [*command, *options, "--raw", str(raw)], env=environment, cwd=ROOT, capture_output=True, text=True
     )
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stderr[-2000:]
     with raw.open() as file:
         rows = [row for row in csv.DictReader(file) if row["operation"] == "search.searchable"]
     assert rows
