@@ -135,9 +135,12 @@ class Size:
 class Sizer:
     """Searches over the capacities of one scenario."""
 
-    def __init__(self, judge: Judge, scenario: Scenario, parts: Sequence[Capacity]) -> None:
-        """`parts` are the scenario's, from `capacities`."""
+    def __init__(
+        self, judge: Judge, scenario: Scenario, parts: Sequence[Capacity], prices: Mapping[str, float] | None = None
+    ) -> None:
+        """`parts` are the scenario's, from `capacities`. With `prices` of a server by part, `all` saves money, not servers."""
         self.judge, self.scenario = judge, scenario
+        self.prices = prices or {}
         self.parts = {part.name: part for part in parts}
 
     def at(self, servers: Mapping[str, int]) -> Judgement:
@@ -177,8 +180,9 @@ class Sizer:
     def all(self) -> Size:
         """Capacities of all parts from which no single server can be taken away, by coordinate descent.
 
-        From the offered load up, all together, until the objectives are met; then down, part by part, the largest first, until
-        nothing changes. The total is a local minimum: trading a server of one part for two of another is not tried.
+        From the offered load up, all together, until the objectives are met; then down, part by part, the largest first (with
+        prices: the dearest), until nothing changes. With prices a dear server is then traded for a cheaper one where that holds.
+        The total is a local minimum: trading a server of one part for two of another is not tried.
         """
         servers: dict[str, int] = {}
         for busy_ratio in (0.9, 0.7, 0.5, 0.35, 0.25, 0.15, 0.1, 0.05, 0.02):
@@ -193,11 +197,26 @@ class Sizer:
         too_few: dict[str, int] = {}
         while True:
             before = dict(servers)
-            for name in sorted(servers, key=lambda one: -servers[one]):
+            for name in sorted(servers, key=lambda one: -servers[one] * self.prices.get(one, 1.0)):
                 fewest = min(self.parts[name].too_few, servers[name] - 1)
                 too_few[name], servers[name] = edges(self._others_as(servers, name), fewest, servers[name])
-            if servers == before:
+            if servers == before and not self._trade(servers):
                 return Size(servers, too_few)
+
+    def _trade(self, servers: dict[str, int]) -> bool:
+        """One dear server less and one cheaper one more, if the objectives still hold; True if `servers` were changed."""
+        for dear in sorted(self.prices, key=lambda one: -self.prices[one]):
+            for cheap in sorted(self.prices, key=lambda one: self.prices[one]):
+                part = self.parts[cheap]
+                if self.prices[cheap] >= self.prices[dear] or servers[dear] - 1 <= self.parts[dear].too_few or servers[dear] < 2:
+                    continue
+                if part.most is not None and servers[cheap] >= part.most:
+                    continue
+                changed = {**servers, dear: servers[dear] - 1, cheap: servers[cheap] + 1}
+                if self.at(changed).verdict == "met":
+                    servers.update(changed)
+                    return True
+        return False
 
     def _others_as(self, servers: Mapping[str, int], name: str) -> Callable[[int], str]:
         return lambda count: self.at({**servers, name: count}).verdict

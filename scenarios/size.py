@@ -30,7 +30,7 @@ def size(argv: Sequence[str]) -> int:
         "The smallest number of servers or group members that meets the objectives, by replications that go on until the\n"
         "answer is sure or the budget is spent; with headroom for one and two more, and for the loss of a zone.",
         '  flashcrowd size celebrity_post --station fanout_workers --slo "feed.delivered.p99_s=2"\n'
-        "  flashcrowd size baseline --all",
+        "  flashcrowd size baseline --all\n  flashcrowd size baseline --all --cost --set prices.database_usd_per_hour=0.4",
     )
     parser.scenario()
     parser.add_argument(
@@ -39,14 +39,18 @@ def size(argv: Sequence[str]) -> int:
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--station", metavar="NAME", help="only this station or consumer group (default: the busiest)")
     which.add_argument("--all", action="store_true", help="all of them, from the offered load up")
+    parser.add_argument("--cost", action="store_true", help="with --all: the least money, by [prices], in place of the fewest servers")
     parser.add_argument("--max-replications", type=positive, default=24, metavar="N", help="for each point (default: 24)")
     add_run_options(parser)
     arguments = parser.parse_args(argv)
     document = with_objectives(document_of(arguments), arguments.slo)
     scenario = scenario_of(document)
     require_objectives(document.place, scenario.slo)
+    if arguments.cost and not arguments.all:
+        raise ScenarioError("--cost: compares parts with each other; add --all")
 
     from model.capacity import capacities
+    from model.cost import server_usd_per_hour
     from model.replications import Replicator
     from model.sizing import Judge, Sizer
     from model.workers import LocalWorkers
@@ -59,7 +63,8 @@ def size(argv: Sequence[str]) -> int:
     with LocalWorkers(arguments.jobs) as workers, Narrator(f"sizing {scenario.name}") as narrator, one_line(document):
         replicator = Replicator(workers, arguments.engine)
         judge = Judge(replicator, arguments.max_replications, lambda point, found: narrator.say(judged(point, found)))
-        sizer = Sizer(judge, scenario, parts)
+        prices = {part.name: server_usd_per_hour(scenario.prices, part.name) for part in parts} if arguments.cost else None
+        sizer = Sizer(judge, scenario, parts, prices)
         found = sizer.all() if name is None else sizer.one(name)
         headroom = [] if found.servers is None else _headroom(sizer, found.servers)
     result = _result(document, scenario, parts, found, headroom, replicator.runs)
@@ -116,6 +121,8 @@ def _within(part: Any, count: int) -> int:
 def _result(
     document: Document, scenario: Any, parts: Sequence[Any], found: Any, headroom: Sequence[Any], runs: int
 ) -> dict[str, Any]:
+    from model.cost import compute_usd_per_hour
+
     return {
         "scenario": document.name,
         "seed": scenario.run.seed,
@@ -126,6 +133,7 @@ def _result(
         "confidence": 0.95,
         "why": found.why,
         "runs": runs,
+        "usd_per_hour": None if found.servers is None else compute_usd_per_hour(scenario, found.servers),
         "headroom": list(headroom),
         "by_hand": by_hand(parts),
     }
@@ -192,6 +200,7 @@ def _show(result: Mapping[str, Any], parts: Sequence[Any]) -> None:
                 printed.print(f"[bold]{name}: {n} servers[/bold], with 95 % confidence")
             else:
                 printed.print(f"[bold]{name}: between {few + 1} and {n} servers[/bold], with 95 % confidence; too close to call")
+        printed.print(f"these cost {result['usd_per_hour']:.3g} USD per hour")
         if len(result["servers"]) > 1:
             printed.print(f"in total {sum(result['servers'].values())}; none of them can be taken away alone")
         rows = [

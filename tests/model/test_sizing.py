@@ -10,7 +10,7 @@ from model.bottlenecks import effects
 from model.capacity import capacities, saturation_load_factor
 from model.queueing_theory import MMc
 from model.replications import Replicator
-from model.sizing import RISK, Judge, Sizer, edges, knee
+from model.sizing import RISK, Judge, Judgement, Sizer, edges, knee
 from model.workers import LocalWorkers, Outcome
 from scenarios.loader import load_scenario
 from scenarios.offered import loads_of
@@ -134,6 +134,34 @@ def test_all_parts_together_keep_none_that_could_go(two_stations, replicator):
     theory_s = MMc(30, 0.07, 3).mean_sojourn_s + MMc(30, 0.03, 2).mean_sojourn_s
     figure = sizer.at(found.servers).figures["order.mean_s"]
     assert figure.mean == pytest.approx(theory_s, rel=0.1) and theory_s < 0.16
+
+
+class ByTheory:
+    """Judges the two stations by M/M/c in place of runs."""
+
+    def __init__(self, target_s):
+        self.target_s = target_s
+
+    def __call__(self, point, scenario, parts=()):
+        front, back = (next(part.servers for part in parts if part.name == name) for name in ("front", "back"))
+        if front < 3 or back < 1:
+            return Judgement("missed", 0, {}, "overloaded")
+        mean_s = MMc(30, 0.07, front).mean_sojourn_s + MMc(30, 0.03, back).mean_sojourn_s
+        return Judgement("met" if mean_s <= self.target_s else "missed", 3, {})
+
+
+@pytest.mark.parametrize(
+    ("prices", "servers"),
+    [
+        (None, {"front": 4, "back": 2}),
+        ({"front": 1.0, "back": 0.1}, {"front": 3, "back": 3}),
+        ({"front": 0.1, "back": 1.0}, {"front": 4, "back": 2}),
+    ],
+)
+def test_a_dear_server_is_traded_for_a_cheap_one(two_stations, prices, servers):
+    # At 140 ms: 3 + 2 take 143 ms; 4 + 2 take 113, 3 + 3 take 137, so both will do, and neither with one less.
+    parts = capacities(two_stations, loads_of(two_stations, None))
+    assert Sizer(ByTheory(0.14), two_stations, parts, prices).all().servers == servers
 
 
 def test_the_knee_is_the_load_that_theory_gives(tmp_path, replicator):
