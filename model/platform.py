@@ -143,7 +143,7 @@ def request_attributes(
     if operation == "uploads.part":
         return uploads.part_attributes(scenario, uniforms)
     if operation == "uploads.view":
-        return uploads.view_attributes(scenario, uniforms)
+        return uploads.view_attributes(scenario, users, uniforms)
     if operation.startswith("interactions."):
         if posts is None:
             posts = interactions.popular_posts(scenario, graph.users * posts_per_author, uniforms)

@@ -82,9 +82,13 @@ class Feed:
 
 @dataclass(frozen=True)
 class Uploads:
-    """Sizes of uploaded files, in parts of `part_bytes`; a part is lost on its way with `part_loss_ratio`, and sent again.
+    """Sizes of uploaded files, in parts of `part_bytes`, and what goes wrong on their way.
 
-    `edge_ttl_s`: how long the edge keeps a file; `viewed_files`: how many files are looked at, by their popularity.
+    - A part fails with `part_loss_ratio`, and by `part_failures_per_gib` on its way; it is sent again alone with `resume`, else the whole
+      file is.
+    - The store's notification is lost with `notification_loss_ratio`; a sweep each `sweep_s` finds what was missed.
+    - `viewed_files` are looked at, by popularity. The edge keeps a file for `edge_ttl_s`, as does a shield between
+      edge and store, if there is one, for `shield_ttl_s`; `browsers`: whether each user's own keeps what he has seen.
     """
 
     least_bytes: int
@@ -93,6 +97,12 @@ class Uploads:
     part_loss_ratio: float
     edge_ttl_s: float
     viewed_files: int
+    part_failures_per_gib: float = 0.0
+    resume: bool = True
+    notification_loss_ratio: float = 0.0
+    sweep_s: float = 60.0
+    shield_ttl_s: float | None = None
+    browsers: bool = False
 
 
 @dataclass(frozen=True)

@@ -17,13 +17,28 @@ from __future__ import annotations
 
 import numpy as np
 
-from model.network import Cache, Delay, Lookup, Mark, Milestone, Operation, Publish, Respond, Serve, Steps
-from model.part import Floats, Part
+from model.distributions import uniform
+from model.network import (
+    Arm,
+    Branch,
+    Cache,
+    Delay,
+    Lookup,
+    Mark,
+    Milestone,
+    Operation,
+    Publish,
+    Respond,
+    Serve,
+    Steps,
+)
+from model.part import Floats, Ids, Part
 from model.scenario import Scenario
+from model.transfer import Link
 
 READY = Milestone("uploads.ready")
-ATTRIBUTES = ("media", "media_bytes")
-EDGE_CACHE = "edge"
+ATTRIBUTES = ("media", "media_bytes", "seen_media")
+EDGE_CACHE, SHIELD_CACHE, BROWSER_CACHE = "edge", "edge_shield", "browsers"
 LEAST_BYTES, MOST_BYTES = 1_000_000, 2_000_000_000  # source: the platform's design, 1 MB to 2 GB
 MEDIA_TYPES = (
     "image/gif", "image/heic", "image/jpeg", "image/png", "image/webp", "video/mp4", "video/quicktime", "video/webm",
@@ -37,7 +52,11 @@ def declare(scenario: Scenario, committed: Steps = ()) -> Part:
         operations=(_begin(scenario), _part(scenario), _complete(scenario, committed), _status(scenario), _view(scenario)),
         milestones=(READY,),
         attributes=ATTRIBUTES,
-        caches=(Cache(EDGE_CACHE, scenario.uploads.edge_ttl_s),),
+        caches=(
+            Cache(EDGE_CACHE, scenario.uploads.edge_ttl_s),
+            Cache(SHIELD_CACHE, scenario.uploads.shield_ttl_s or scenario.uploads.edge_ttl_s),
+            Cache(BROWSER_CACHE, scenario.uploads.edge_ttl_s),
+        ),
     )
 
 
@@ -94,6 +113,7 @@ def _complete(scenario: Scenario, committed: Steps) -> Operation:
             Delay(times["network_client"]),
             Serve("object_store", times["object_store_complete"]),
             Respond(),
+            Branch((Arm(scenario.uploads.notification_loss_ratio, (Delay(uniform(0.0, scenario.uploads.sweep_s)),)),)),
             Delay(times["object_store_notification"]),
             Serve("api", times["api_upload_notified"]),
             *_database(scenario, "database_read_post"),
@@ -121,15 +141,15 @@ def _view(scenario: Scenario) -> Operation:
         *_database(scenario, "database_read_post"),
         *_store(scenario, "object_store_request", per_byte=True),
     )
-    return Operation(
-        "uploads.view",
-        (
-            _link(scenario),
-            Serve("edge", times["edge_view"], per={"media_bytes": costs["edge_mib"] / _MIB}),
-            Lookup(EDGE_CACHE, "media", miss=fetch),
-            Respond(),
-        ),
+    uploads = scenario.uploads
+    from_store: Steps = fetch if uploads.shield_ttl_s is None else (Lookup(SHIELD_CACHE, "media", miss=fetch),)
+    from_edge: Steps = (
+        _link(scenario),
+        Serve("edge", times["edge_view"], per={"media_bytes": costs["edge_mib"] / _MIB}),
+        Lookup(EDGE_CACHE, "media", miss=from_store),
     )
+    steps: Steps = (Lookup(BROWSER_CACHE, "seen_media", miss=from_edge),) if uploads.browsers else from_edge
+    return Operation("uploads.view", (*steps, Respond()))
 
 
 def sizes_bytes(scenario: Scenario, uniforms: Floats) -> Floats:
@@ -139,10 +159,17 @@ def sizes_bytes(scenario: Scenario, uniforms: Floats) -> Floats:
 
 
 def parts_per_upload(scenario: Scenario) -> float:
-    """How many parts are sent for an upload on average, those that are sent again included."""
+    """How many parts are sent for an upload on average, those that are sent again included.
+
+    With `resume` a failed part is sent again alone; without, all parts are until none has failed.
+    """
+    uploads = scenario.uploads
+    link = Link(1.0, 0.0, uploads.part_loss_ratio, uploads.part_failures_per_gib / 2**30)
     sizes = sizes_bytes(scenario, (np.arange(1000) + 0.5) / 1000)
-    parts = np.ceil(sizes / scenario.uploads.part_bytes)
-    return float(np.mean(parts)) / (1 - scenario.uploads.part_loss_ratio)
+    parts = np.ceil(sizes / uploads.part_bytes)
+    sure = 1 - np.array([link.part_failure_ratio(one) for one in sizes / parts])
+    sent = parts / sure if uploads.resume else parts / sure**parts
+    return float(np.mean(sent))
 
 
 def part_attributes(scenario: Scenario, uniforms: Floats) -> dict[str, Floats]:
@@ -151,10 +178,14 @@ def part_attributes(scenario: Scenario, uniforms: Floats) -> dict[str, Floats]:
     return {"media_bytes": sizes / np.ceil(sizes / scenario.uploads.part_bytes)}
 
 
-def view_attributes(scenario: Scenario, uniforms: Floats) -> dict[str, Floats]:
-    """Which file is looked at, and how long it is: Zipf by rank, as posts are read; sizes are scattered over the ranks."""
+def view_attributes(scenario: Scenario, users: Ids, uniforms: Floats) -> dict[str, Floats]:
+    """Which file is looked at, and how long it is: Zipf by rank, as posts are read; sizes are scattered over the ranks.
+
+    `seen_media` is the file in the user's own browser.
+    """
     weights = np.arange(1, scenario.uploads.viewed_files + 1, dtype=float) ** -scenario.load.post_popularity_exponent
     cumulative = np.cumsum(weights)
     media = np.minimum(np.searchsorted(cumulative, uniforms * cumulative[-1]), len(weights) - 1).astype(float)
     scattered = (media * 0.618_033_988_749_894_9) % 1.0  # the golden ratio: evenly, whatever the ranks
-    return {"media": media, "media_bytes": sizes_bytes(scenario, scattered)}
+    seen = users.astype(float) * scenario.uploads.viewed_files + media
+    return {"media": media, "media_bytes": sizes_bytes(scenario, scattered), "seen_media": seen}

@@ -102,6 +102,12 @@ _UPLOADS: Spec = {
     "part_loss_ratio": Field(number(0, 0.9)),
     "edge_ttl_s": Field(number(above=True)),
     "viewed_files": Field(whole(1, 100_000_000)),
+    "part_failures_per_gib": Field(number()),
+    "resume": Field(flag),
+    "notification_loss_ratio": Field(number(0, 1)),
+    "sweep_s": Field(number(above=True)),
+    "shield_ttl_s": Field(number(above=True), None),
+    "browsers": Field(flag),
 }
 _NOTIFICATIONS: Spec = {
     "online_ratio": Field(number(0, 1)),

@@ -83,7 +83,7 @@ def test_parts_share_a_file():
 
 
 def test_popular_files_are_viewed_most():
-    values = uploads.view_attributes(scenario("push", "uploads.viewed_files=100"), (np.arange(1000) + 0.5) / 1000)
+    values = uploads.view_attributes(scenario("push", "uploads.viewed_files=100"), np.arange(1000), (np.arange(1000) + 0.5) / 1000)
     counts = np.bincount(values["media"].astype(int), minlength=100)
     assert counts[0] == counts.max()
     assert counts.sum() == 1000 and len(counts) == 100

@@ -1,0 +1,59 @@
+"""What can happen to uploads and views on their way: notifications are lost, tiers hold what is popular."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from model import platform
+from model.simulation import simulate
+from model.transfer import MIB
+from model.uploads import parts_per_upload
+from scenarios.loader import load_scenario
+
+SMALL = ["population.users=200", "population.mean_followees=5", "population.celebrities=[]", "run.warmup_s=20"]
+QUIET = ["load.likes_per_feed_open=0", "load.searches_per_feed_open=0", "load.reads_per_feed_open=0"]
+
+
+def run(*overrides):
+    scenario = load_scenario("baseline", [*SMALL, *QUIET, *overrides])
+    return simulate(replace(scenario, slo={}))
+
+
+def test_a_shield_and_browsers_keep_views_from_the_store():
+    views = ["run.duration_s=60", "load.feed_opens_per_s=1", "load.views_per_feed_open=200", "load.uploads_per_feed_open=0"]
+    cache = ["uploads.viewed_files=500", "uploads.edge_ttl_s=5", "stations.object_store.servers=100"]
+
+    def fetched(*more):
+        return run(*views, *cache, *more).figure("stations.object_store.throughput_per_s")
+
+    alone = fetched()
+    assert fetched("uploads.shield_ttl_minutes=60") < 0.2 * alone
+    browsers = run(*views, *cache, "uploads.browsers=true")
+    assert browsers.figure("stations.edge.throughput_per_s") < 0.95 * browsers.figure("uploads.view.throughput_per_s")
+
+
+def test_a_lost_notification_waits_for_the_sweep():
+    uploads = ["run.duration_s=120", "load.feed_opens_per_s=10", "load.uploads_per_feed_open=1", "uploads.sweep_s=10"]
+    results = run(*uploads, "uploads.notification_loss_ratio=0.2")
+    took_s, _ = results.milestone_samples("uploads.ready")
+    waited = took_s > 1
+    # A fifth is lost and found within the sweep's ten seconds, uniformly; 0.9 of those wait for more than a second.
+    assert np.mean(waited) == pytest.approx(0.18, abs=0.04)
+    assert took_s[waited].mean() == pytest.approx(5.6, abs=0.7)
+    assert took_s.max() < 10.5
+
+
+@pytest.mark.parametrize(("resume", "sent"), [(True, 1 / 0.98), (False, 1 / 0.98**8)])
+def test_parts_are_sent_again_alone_or_all_together(resume, sent):
+    fixed = ["uploads.least_mib=64", "uploads.most_mib=64", "uploads.part_mib=8", f"uploads.resume={str(resume).lower()}"]
+    assert parts_per_upload(load_scenario("baseline", fixed)) == pytest.approx(8 * sent)
+    by_size = load_scenario("baseline", [*fixed, "uploads.part_loss_ratio=0", "uploads.part_failures_per_gib=2"])
+    failed = 1 - np.exp(-2 * 8 * MIB / 2**30)
+    assert parts_per_upload(by_size) == pytest.approx(8 / (1 - failed) if resume else 8 / (1 - failed) ** 8)
+
+
+def test_tiers_that_are_not_asked_for_change_nothing():
+    network = platform.build_network(load_scenario("baseline"))
+    view = next(operation for operation in network.operations if operation.name == "uploads.view")
+    assert [type(step).__name__ for step in view.steps] == ["Delay", "Serve", "Lookup", "Respond"]
