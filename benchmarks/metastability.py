@@ -101,11 +101,10 @@ def draw(maps: dict[str, np.ndarray], loads: np.ndarray, triggers_s: np.ndarray,
     for place, (title, goodput) in enumerate(maps.items(), 1):
         axes = figure.add_subplot(1, len(maps), place)
         image = axes.imshow(goodput, origin="lower", aspect="auto", vmin=0, vmax=1, cmap="cividis")
-        axes.set_xticks(range(len(loads)), [f"{load:.1f}" for load in loads])
+        ticks = [f"{load:.1f}\n{region}" for load, region in zip(loads, regions(goodput), strict=True)]
+        axes.set_xticks(range(len(loads)), ticks, fontsize=8)
         axes.set_yticks(range(len(triggers_s)), [f"{spike_s:g}" for spike_s in triggers_s])
         axes.set(xlabel="base load (utilisation without retries)", ylabel="spike to twice the load (s)", title=title)
-        for column, region in enumerate(regions(goodput)):
-            axes.text(column, len(triggers_s) - 0.35, region[:4], ha="center", fontsize=8)
     figure.colorbar(image, label=f"goodput {LOOK_AFTER_S:g} s after the spike, of what is asked for (ratio)")
     figure.savefig(path, dpi=120)
 
