@@ -61,6 +61,7 @@ class Connection:
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket.setblocking(False)
         self.request = -1
+        self.answered = 0
         self.answer = b""
 
     def finished(self) -> int:
@@ -118,12 +119,18 @@ def run(plan: Plan) -> dict[str, np.ndarray]:
             outcome = connection.finished()
             if outcome == 0:
                 continue
+            if outcome < 0 and connection.request >= 0 and connection.answered and not connection.answer:
+                fresh = connect()  # the server had closed it as idle, and has not seen the request
+                fresh.request, connection.request = connection.request, -1
+                with suppress(OSError):
+                    fresh.socket.send(messages[fresh.request])
             if connection.request >= 0:
                 finished_s[connection.request] = clock() - start_s
                 status[connection.request] = max(outcome, 0)
                 connection.request = -1
                 under_way -= 1
             if outcome > 0:
+                connection.answered += 1
                 idle.append(connection)
             else:
                 poller.unregister(file)
