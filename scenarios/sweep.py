@@ -178,7 +178,7 @@ def _table(rows: Sequence[Row], keys: Sequence[str], done: Mapping[str, Mapping[
     frame = pd.DataFrame(records)
     frame["seed"] = frame["seed"].astype("Int64")
     last = frame.pop("error")
-    frame["error"] = last.astype("string")
+    frame = pd.concat([frame, last.astype("string")], axis=1)  # pandas warns of an insertion into hundreds of columns
     for name in rows[0].point.settings:
         kinds = {type(row.point.settings[name]) for row in rows}
         if kinds & {list, dict} or len(kinds - {int, float}) > 1:  # neither has a column type in Parquet

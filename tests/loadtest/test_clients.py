@@ -4,7 +4,7 @@ import pytest
 
 from loadtest import recording
 
-LOAD = ("--target", "model", "-u", "120", "-r", "40", "-t", "40s")
+LOAD = ("--target", "model", "-u", "80", "-r", "40", "-t", "25s")
 
 
 def test_three_clients_and_any_hash_seed_give_equal_digests(run_locust):
@@ -14,7 +14,7 @@ def test_three_clients_and_any_hash_seed_give_equal_digests(run_locust):
     ]
     assert [run.code for run in runs] == [0, 0, 0, 0]
     assert len({(run.figures["rows"], run.figures["stats"]) for run in runs}) == 1
-    assert runs[0].figures["requests"] > 2000
+    assert runs[0].figures["requests"] > 800
     assert runs[0].raw.read_bytes() == runs[3].raw.read_bytes()
 
 

@@ -237,7 +237,7 @@ def spoiled(draw, tables):
 
 
 @pytest.mark.slow
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_spoiled_scenario_gives_a_scenario_or_one_line(tmp_path, data):
     small = tmp_path / "small.toml"

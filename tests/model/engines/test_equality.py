@@ -18,7 +18,7 @@ def test_random_networks_are_equal_to_the_last_bit(first):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("first", range(1000, 2000, 100))
+@pytest.mark.parametrize("first", range(1000, 1300, 100))
 def test_many_more_random_networks_are_equal(first):
     assert fuzz.main(first, first + 100) == 0
 
