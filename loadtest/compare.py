@@ -12,7 +12,9 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
+
+from loadtest.arguments import Parser, duration_s, rate
 
 if TYPE_CHECKING:
     from loadtest.both_sides import Load
@@ -28,59 +30,28 @@ EXAMPLES = """examples:
 WARMUP_SHARE, WARMUP_MOST_S = 0.2, 30.0
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """One line, exit code 2."""
-        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
-
-
-def _duration_s(text: str) -> float:
-    units = {"s": 1, "m": 60, "h": 3600}
-    body, unit = (text[:-1], units[text[-1]]) if text[-1:] in units else (text, 1)
-    try:
-        seconds = float(body) * unit
-    except ValueError:
-        seconds = 0.0
-    if not 1 <= seconds <= 86_400:
-        raise argparse.ArgumentTypeError(f"{text!r} is no duration from 1s to 24h, such as 90s, 2m or 1h")
-    return seconds
-
-
 def _count(text: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text) > 0):
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
     return int(text)
 
 
-def _rate(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
-    return value
-
-
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
-    made = _Parser(
-        "flashcrowd compare", description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )  # fmt: skip
+    made = Parser("flashcrowd compare", __doc__, EXAMPLES)
     made.add_argument(
         "scenario", nargs="?", default="baseline", help="a shipped scenario's name, or a .toml file (baseline)"
     )
     made.add_argument("--users", type=_count, default=100, metavar="N", help="Locust's users (100)")
-    made.add_argument("--spawn-rate", type=_rate, metavar="R", help="users started per second (all within two seconds)")
+    made.add_argument("--spawn-rate", type=rate, metavar="R", help="users started per second (all within two seconds)")
     made.add_argument(
-        "--duration", "--run-time", type=_duration_s, default=120.0, metavar="T", help="length of each run (2m)"
+        "--duration", "--run-time", type=duration_s, default=120.0, metavar="T", help="length of each run (2m)"
     )
-    made.add_argument("--warm-up", type=_duration_s, metavar="T", help="cut off at the start (a fifth, at most 30 s)")
+    made.add_argument("--warm-up", type=duration_s, metavar="T", help="cut off at the start (a fifth, at most 30 s)")
     made.add_argument(
-        "--arrivals-per-s", type=_rate, metavar="R", help="open arrivals at this rate instead of closed users"
+        "--arrivals-per-s", type=rate, metavar="R", help="open arrivals at this rate instead of closed users"
     )
-    made.add_argument("--think-time-s", type=_rate, metavar="T", help="mean pause of the closed users (the scenario's)")
+    made.add_argument("--think-time-s", type=rate, metavar="T", help="mean pause of the closed users (the scenario's)")
     made.add_argument("--graph", metavar="FILE", help="read who follows whom from an edge list (SNAP format)")
     made.add_argument("--both-ways", action="store_true", help="in that file, whoever is followed follows back")
     made.add_argument(

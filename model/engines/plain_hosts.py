@@ -8,6 +8,7 @@ and `stop` (this process sleeps). A process that is awake and is given work goes
 from __future__ import annotations
 
 import heapq
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from itertools import count
 from typing import TYPE_CHECKING, TypeAlias
@@ -143,7 +144,7 @@ def run(engine: Plain, process: Process, work_s: float) -> None:
     engine.later(work_s, traffic_key(task.origin, task.path, WAKE), lambda _: ran())
 
 
-class _Host:
+class _Host(ABC):
     """What the kinds of hosts have in common: their counters."""
 
     def __init__(self, engine: Plain, index: int) -> None:
@@ -152,9 +153,9 @@ class _Host:
         self.cores, self.speed = int(row["cores"]), float(row["speed"])
         self.counts = HostCounts(since_s=self.env.now)
 
+    @abstractmethod
     def working(self) -> int:
         """How many processes have work."""
-        raise NotImplementedError
 
     def _advance(self) -> None:
         self.counts.advance(self.env.now, self.working(), self.cores)
