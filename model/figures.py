@@ -21,6 +21,9 @@ _TOPIC = (
 )
 
 
+_CACHE = ("hits", "misses", "waits", "hit_ratio")
+
+
 def figure_names(network: Network) -> list[str]:
     """The figures that every run of a network has, before it is run; `figures_of` gives the same names."""
     times = [f"{statistic}_s" for statistic in LATENCY]
@@ -31,6 +34,7 @@ def figure_names(network: Network) -> list[str]:
         *((name, common) for name in network.milestone_names()),
         *((f"stations.{name}", _STATION) for name in (*network.names("stations"), *groups)),
         *((f"topics.{name}", _TOPIC) for name in network.names("topics")),
+        *((f"caches.{name}", _CACHE) for name in network.names("caches")),
     ]
     return [f"{subject}.{what}" for subject, figures in subjects for what in figures]
 
@@ -47,7 +51,7 @@ def figures_of(document: dict[str, Any]) -> dict[str, float | None]:
                 asked = row["count"] + row["rejected"] + row["timed_out"]
                 for what in ("rejected", "timed_out"):
                     figures[f"{name}.{what}_ratio"] = row[what] / asked if asked else None
-    for kind in ("stations", "topics"):
+    for kind in ("stations", "topics", "caches"):
         for name, row in document[kind].items():
             figures |= {f"{kind}.{name}.{key}": value for key, value in row.items()}
     return figures

@@ -7,7 +7,8 @@ means is said once, in `engines/plain.py`; `tables.py` lowers a network to the r
 |---|---|
 | `Delay(time)` | time without contention: a network round trip, a client's pause |
 | `Serve(station, time)` | wait for a server, hold it for a service time |
-| `Lookup(cache, key, hit, miss)` | a cache with contents: a key's entry lives for the cache's TTL or until it is evicted |
+| `Lookup(cache, key, hit, miss)` | a cache with contents: a key's entry lives for the cache's TTL or until it is driven out |
+| `Evict(cache, key)` | a key's entry is gone: what it was made of has changed |
 | `Branch(arms)` | the first arm whose share of probability is drawn; else go on |
 | `Scatter(steps, count, join)` | child tasks; `join` waits for all of them, or for any; `each_event` starts one per record of a batch |
 | `Publish(topic, key, weight)` | append to a partition by producer linger and batch; go on when it is acknowledged |
@@ -67,14 +68,25 @@ class Serve:
 class Lookup:
     """Look for the value of attribute `key` in `cache`; then the `hit` or the `miss` steps.
 
-    The entry is there as the miss steps begin, so that everybody else hits at once; with a cache that coalesces it is there when
-    they have ended, and who asks meanwhile waits for that.
+    The entry is there as the miss steps begin, so that everybody else hits at once. With a cache that stampedes or coalesces it is
+    there when they have ended; who asks meanwhile runs them as well, or waits for that.
     """
 
     cache: str
     key: str
     miss: Steps
     hit: Steps = ()
+
+
+@dataclass(frozen=True)
+class Evict:
+    """The entry for the value of attribute `key` is gone, as after a write to what it was made of.
+
+    One that is being filled by a cache that coalesces or stampedes will be there when it is: as old as what its filler has read.
+    """
+
+    cache: str
+    key: str
 
 
 @dataclass(frozen=True)
@@ -193,7 +205,9 @@ class Try:
     breaker: str | None = None
 
 
-Step: TypeAlias = Delay | Serve | Lookup | Branch | Scatter | Publish | Acquire | Hold | Fail | Respond | Mark | Try
+Step: TypeAlias = (
+    Delay | Serve | Lookup | Evict | Branch | Scatter | Publish | Acquire | Hold | Fail | Respond | Mark | Try
+)
 Steps: TypeAlias = Sequence[Step]
 
 
@@ -205,6 +219,9 @@ class Station:
     may be present beyond the number of servers.
 
     Load shedding: where `shed_above` wait already, who has a `priority` above `shed_keeps` is rejected.
+
+    Ageing: with `priority` and `ageing_s` above 0 who waits counts as one class more urgent for each `ageing_s` that he has waited
+    (classes: the priorities that operations have, in order), so that nobody waits for ever. With 0 priority is strict.
 
     With a `host` its servers are processes that share the host's cores (`hosts.py`); without one each has a core of its own.
     What makes a process's work longer, each off by default:
@@ -227,6 +244,7 @@ class Station:
     gc_pause_s: float = 0.0
     shed_above: int | None = None
     shed_keeps: int = 0
+    ageing_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -268,12 +286,15 @@ class Cache:
     - `coalesce`: a miss takes a lease on its key, and others who miss that key wait until the miss steps have ended; then they
       hit. If the one with the lease fails, the first who waits gets the lease and runs the miss steps. Such a lookup cannot
       stand inside the miss steps of another one: they could wait for each other for ever.
+    - `stampede`: an entry is there only once somebody's miss steps have ended, and until then everybody who misses runs them too.
+      (With neither it is there from the instant of the first miss: the load of misses is right, a herd is not seen.)
     """
 
     name: str
     ttl_s: float
     capacity: int | None = None
     coalesce: bool = False
+    stampede: bool = False
 
 
 @dataclass(frozen=True)
@@ -373,6 +394,7 @@ class Network:
                 cache.capacity is None or cache.capacity >= 1,
                 f"cache {cache.name}: capacity must be 1 or more, not {cache.capacity}",
             )
+            _require(not (cache.coalesce and cache.stampede), f"cache {cache.name}: who coalesces does not stampede")
         for quota in self.quotas:
             _require(
                 quota.rate_per_s > 0 and quota.burst >= 1,
@@ -440,6 +462,9 @@ class Network:
                     self._check_steps(f"{here} (held)", step.steps, in_batch, in_try, child, (*held, step.station))
                 case Fail():
                     _check_probability(here, step.probability, known)
+                case Evict():
+                    _check_name(here, "cache", step.cache, self.names("caches"))
+                    _check_name(here, "attribute", step.key, known)
                 case Respond():
                     _require(not in_topic and not child, f"{here}: only an operation's own steps can respond")
                 case Lookup():
@@ -572,6 +597,10 @@ def _check_station(station: Station) -> None:
     _require(
         station.shed_above is None or station.shed_above >= 0,
         f"{where}: shed_above must be 0 or more, not {station.shed_above}",
+    )
+    _require(
+        station.ageing_s == 0 or (station.ageing_s > 0 and station.discipline == "priority"),
+        f"{where}: ageing_s must be 0 or more, and belongs to discipline priority",
     )
 
 

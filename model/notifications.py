@@ -43,6 +43,7 @@ COMMENT_DELIVERED = Milestone("notifications.delivered.comment", since="answer")
 LIKE_DELIVERED = Milestone("notifications.delivered.like", since="answer")
 ATTRIBUTES = ("online",)
 STATIONS = ("push_provider",)
+CACHES = ("told_of_likes", "gathered_likes")
 _SPREAD = 2_654_435_761  # Knuth's multiplicative hash, modulo 2^32
 _HASHES = 2**32
 

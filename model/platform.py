@@ -38,6 +38,7 @@ MILESTONES = (
     notifications.LIKE_DELIVERED,
     search.SEARCHABLE,
 )
+CACHES = (*uploads.CACHES, *search.CACHES, *notifications.CACHES)
 # The other stations of a scenario are consumer groups.
 PROCESSES = ("dispatcher_processes", "fanout_processes", "interaction_processes", "broker")
 """CPU of workers and broker, where the scenario says that their work costs something: they are there if they are used."""

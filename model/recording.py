@@ -53,6 +53,7 @@ TOPIC_COUNTS = np.dtype(
 HOST_COUNTS = np.dtype(
     [(name, "i8") for name in ["cores", "woken", "preempted"]] + [(name, "f8") for name in ["busy_area", "queue_area"]]
 )
+CACHE_COUNTS = np.dtype([(name, "i8") for name in ["hits", "misses", "waits"]])  # waits: for another one's miss
 MARK = np.dtype([("milestone", "i4"), ("ordinal", "i4"), ("request", "i8"), ("time_s", "f8"), ("weight", "f8")])
 
 
@@ -174,3 +175,4 @@ class Recording:
     stations: np.ndarray  # STATION_COUNTS
     topics: np.ndarray  # TOPIC_COUNTS
     hosts: np.ndarray = field(default_factory=lambda: np.zeros(0, HOST_COUNTS))
+    caches: np.ndarray = field(default_factory=lambda: np.zeros(0, CACHE_COUNTS))

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from model.results import AT_LEAST
 from model.scenario import Scenario
 from model.statistics import CONFIDENCE, Interval, holm, interval, p_value, replications_needed
 from model.workers import Failure, Outcome, Runner, Task
@@ -105,8 +106,8 @@ class Replications:
 
 
 def at_least(name: str) -> bool:
-    """Whether an objective wants at least its target; all but throughput want at most."""
-    return name.endswith(".throughput_per_s")
+    """Whether an objective wants at least its target, as of throughput and hit ratios; all others want at most."""
+    return name.endswith(AT_LEAST)
 
 
 def verdict(found: Interval, name: str, target: float) -> str:

@@ -22,6 +22,7 @@ from model.scenario import Scenario
 
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p999": 0.999}
 LATENCY = ("mean", *QUANTILES, "max")
+AT_LEAST = (".throughput_per_s", ".hit_ratio")  # objectives that more is better for
 GROWTH_RATIO = 0.02  # of a window's arrivals: more than this left over at its end is a trend, not a fluctuation
 GROWTH_LEAST = 50  # requests or events: fewer prove nothing
 
@@ -187,6 +188,17 @@ class Results:
         }
 
     @cached_property
+    def cache_figures(self) -> dict[str, dict[str, Any]]:
+        """Per cache: lookups that found their entry, that did not, and that waited for another one's miss."""
+        return {
+            cache.name: {
+                **{name: int(row[name]) for name in ("hits", "misses", "waits")},
+                "hit_ratio": _ratio(row["hits"], row["hits"] + row["misses"] + row["waits"]),
+            }
+            for cache, row in zip(self.recording.tables.network.caches, self.recording.caches, strict=True)
+        }
+
+    @cached_property
     def audit(self) -> dict[str, Any]:
         """Little's law at every station (L by state against the visits' own sojourns), and conservation everywhere."""
         stations, topics = self.recording.stations, self.recording.topics
@@ -224,11 +236,11 @@ class Results:
 
     @cached_property
     def slo(self) -> list[dict[str, Any]]:
-        """Every objective with its value; met if at most the target (throughput: at least)."""
+        """Every objective with its value; met if at most the target (throughput and hit ratios: at least)."""
         verdicts = []
         for name, target in self.scenario.slo.items():
             value = self.figure(name)
-            at_least = name.endswith(".throughput_per_s")
+            at_least = name.endswith(AT_LEAST)
             met = value is not None and (value >= target if at_least else value <= target)
             verdicts.append({"name": name, "target": target, "value": value, "met": bool(met)})
         return verdicts
@@ -241,6 +253,8 @@ class Results:
             return _number(self.station_figures[part][what])
         if kind == "topics" and part in self.topic_figures:
             return _number(self.topic_figures[part][what])
+        if kind == "caches" and part in self.cache_figures:
+            return _number(self.cache_figures[part][what])
         figures = (self.operation_figures | self.milestone_figures)[subject]
         if what == "throughput_per_s":
             return _number(figures[what])
@@ -261,6 +275,7 @@ class Results:
             "stations": self.station_figures,
             "topics": self.topic_figures,
             "hosts": self.host_figures,
+            "caches": self.cache_figures,
             "audit": self.audit,
             "stationarity": self.stationarity,
             "slo": self.slo,

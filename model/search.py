@@ -37,6 +37,7 @@ from model.scenario import Scenario
 SEARCHABLE = Milestone("search.searchable", since="answer")
 ATTRIBUTES = ("query",)
 STATIONS = ("search_engine", "search_cache")
+CACHES = ("search_answers",)
 
 
 def declare(scenario: Scenario) -> Part:

@@ -20,8 +20,8 @@ from model.variates import stream_of
 
 (
     DELAY, SERVE, BRANCH, LOOKUP, SCATTER, PUBLISH, ACQUIRE, RESPOND, MARK, TRY, END_TRY,
-    HOLD, SERVE_HELD, RELEASE, FILL, FAULT, STAGGER, IF_WANTED, FINISH, FAIL,
-) = range(20)  # fmt: skip
+    HOLD, SERVE_HELD, RELEASE, FILL, FAULT, STAGGER, IF_WANTED, EVICT, FINISH, FAIL,
+) = range(21)  # fmt: skip
 FIFO, PRIORITY, PROCESSOR_SHARING = range(3)
 CORES_SHARED, RUN_QUEUE, WAKE_PREEMPTION = range(3)  # disciplines of hosts
 EVENTS, KEYS, WEIGHT, NO_ATTRIBUTE = -2, -3, -4, -1
@@ -74,6 +74,7 @@ STATION = np.dtype(
         ("colds", "i4"),
         ("gc_pause_s", "f8"),
         ("wake_s", "f8"),
+        ("ageing_s", "f8"),  # 0: strict priority
     ],
     align=True,
 )
@@ -98,7 +99,9 @@ TOPIC = np.dtype(
     ],
     align=True,
 )
-CACHE = np.dtype([("ttl_s", "f8"), ("capacity", "i4"), ("coalesce", "i4")], align=True)  # capacity 0: no limit
+CACHE = np.dtype(
+    [("ttl_s", "f8"), ("capacity", "i4"), ("coalesce", "i4"), ("stampede", "i4")], align=True
+)  # capacity 0: no limit
 QUOTA = np.dtype([("interval_s", "f8"), ("burst_s", "f8")], align=True)
 
 
@@ -183,11 +186,14 @@ class _Lowering:
             case net.Lookup():
                 cache, key = network.names("caches").index(step.cache), self.attribute(step.key, in_batch)
                 filled = following
-                if network.caches[cache].coalesce:
-                    filled = self.add(f"{name}/fill", FILL, next=following)
+                if network.caches[cache].coalesce or network.caches[cache].stampede:
+                    filled = self.add(f"{name}/fill", FILL, next=following, target=cache, attribute=key)
                 miss = self.route(f"{name}/miss", step.miss, filled, in_batch)
                 hit = self.route(f"{name}/hit", step.hit, following, in_batch)
                 return self.add(name, LOOKUP, next=hit, miss=miss, target=cache, attribute=key)
+            case net.Evict():
+                cache, key = network.names("caches").index(step.cache), self.attribute(step.key, in_batch)
+                return self.add(name, EVICT, next=following, target=cache, attribute=key)
             case net.Branch():
                 return self.branch(name, step, following, in_batch)
             case net.Scatter():
@@ -334,7 +340,9 @@ def lower(network: net.Network, seed: int) -> Tables:
             ],
             BREAKER,
         ),
-        caches=np.array([(cache.ttl_s, cache.capacity or 0, cache.coalesce) for cache in network.caches], CACHE),
+        caches=np.array(
+            [(one.ttl_s, one.capacity or 0, one.coalesce, one.stampede) for one in network.caches], CACHE
+        ),
         first_row=np.array(first_row, "i4"),
         priority_class=np.array([priorities.index(operation.priority) for operation in network.operations], "i4"),
         milestones=network.milestone_names(),
@@ -346,7 +354,7 @@ def _stations(network: net.Network, priorities: list[int], held: set[float | int
     """The rows of stations; `held` are those of which servers are held."""
     rows, colds = np.zeros(len(network.stations), STATION), 0
     for number, (row, station) in enumerate(zip(rows, network.stations, strict=True)):
-        for name in ("servers", "preempts", "gc_every", "gc_pause_s", "wake_s"):
+        for name in ("servers", "preempts", "gc_every", "gc_pause_s", "wake_s", "ageing_s"):
             row[name] = getattr(station, name)
         row["discipline"] = net.DISCIPLINES.index(station.discipline)
         row["queue_limit"] = -1 if station.queue_limit is None else station.queue_limit

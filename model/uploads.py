@@ -38,7 +38,7 @@ from model.transfer import Link
 
 READY = Milestone("uploads.ready")
 ATTRIBUTES = ("media", "media_bytes", "seen_media")
-EDGE_CACHE, SHIELD_CACHE, BROWSER_CACHE = "edge", "edge_shield", "browsers"
+EDGE_CACHE, SHIELD_CACHE, BROWSER_CACHE = CACHES = ("edge", "edge_shield", "browsers")
 LEAST_BYTES, MOST_BYTES = 1_000_000, 2_000_000_000  # source: the platform's design, 1 MB to 2 GB
 MEDIA_TYPES = (
     "image/gif", "image/heic", "image/jpeg", "image/png", "image/webp", "video/mp4", "video/quicktime", "video/webm",

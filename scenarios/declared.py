@@ -9,6 +9,7 @@ A step is a table with one verb:
     { publish = "topic", key = "attribute", weight = "attribute" }
     { branch = [ { probability = 0.1, steps = [ … ] }, … ] }
     { lookup = "cache", key = "attribute", hit = [ … ], miss = [ … ] }
+    { evict = "cache", key = "attribute" }                            # what the entry was made of has changed
     { acquire = "quota" }                                             # or wait = false, otherwise = [ … ]: refused, failed
     { hold = "station", steps = [ … ] }                              # a server is kept while they run
     { fail = 0.01 }                                                   # or an attribute; a try around it runs again
@@ -56,6 +57,7 @@ STATION: Spec = {
     "queue_limit": Field(whole(0), None),
     "shed_above": Field(whole(0), None),
     "shed_keeps": Field(whole(-1000, 1000), 0),
+    "ageing_s": Field(number(), 0.0),
 }
 
 
@@ -86,6 +88,7 @@ def read_network(place: Place, value: Any) -> DeclaredNetwork:
         "ttl_s": Field(number(above=True)),
         "capacity": Field(whole(), None),
         "coalesce": Field(flag, False),
+        "stampede": Field(flag, False),
     }
     quota: Spec = {"rate_per_s": Field(number(above=True)), "burst": Field(number(1), 1.0)}
     budget: Spec = {"ratio": Field(number(), 0.1), "burst": Field(number(), 10.0)}
@@ -259,6 +262,7 @@ class _Words:
             ),
             "branch": ({"branch": Field(self.arms)}, lambda r: net.Branch(r["branch"])),
             "lookup": (lookup, lambda r: net.Lookup(r["lookup"], r["key"], r["miss"], r["hit"])),
+            "evict": ({"evict": self.one("caches"), "key": Field(text)}, lambda r: net.Evict(r["evict"], r["key"])),
             "acquire": (acquire, lambda r: net.Acquire(r["acquire"], r["wait"], r["otherwise"])),
             "hold": (
                 {"hold": self.one("stations"), "steps": Field(self.steps)},

@@ -83,10 +83,10 @@ def _check_fault(place: Place, read: Mapping[str, Any], names: Names) -> None:
     for key in ("target", "targets", "share_ratio", "member", "servers", "speed"):
         if key not in (*needed, *possible) and read[key] is not None:
             raise place.at(key).error(f"means nothing to a {kind}", "leave it out")
-    known = tuple(names.members) if kind == "consumer_crash" else stations
+    known = {"consumer_crash": tuple(names.members), "cache_flush": names.caches}.get(kind, stations)
     if kind == "cache_flush" and read["back_after_s"] is not None:
         raise place.at("back_after_s").error("means nothing to a cache_flush", "leave it out")
-    if read["target"] is not None and kind != "cache_flush":  # caches are known once the network is built
+    if read["target"] is not None:
         choice(known)(place.at("target"), read["target"])
     for number_in_list, target in enumerate(read["targets"] or (), 1):
         choice((*stations, *names.members))(place.at("targets", number_in_list), target)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from model.network import Network
-from model.platform import MILESTONES, OPERATIONS
+from model.platform import CACHES, MILESTONES, OPERATIONS
 from model.scenario import Run, Scenario
 from scenarios import sections
 from scenarios.declared import read_network
@@ -104,6 +104,7 @@ def _platform(document: Document) -> Scenario:
         tuple(topics),
         members,
         tuple(sections.WORKERS),
+        CACHES,
     )
     users = population.users if population.graph is None else 2**31
     place = document.place
@@ -179,4 +180,5 @@ def _names_of(network: Network) -> Names:
         network.names("stations"),
         network.names("topics"),
         members,
+        caches=network.names("caches"),
     )

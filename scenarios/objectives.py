@@ -25,6 +25,7 @@ class Names:
     topics: tuple[str, ...]
     members: Mapping[str, int]
     workers: tuple[str, ...] = ()
+    caches: tuple[str, ...] = ()
 
 
 def read_slo(place: Place, value: Any, names: Names) -> dict[str, float]:
@@ -33,7 +34,7 @@ def read_slo(place: Place, value: Any, names: Names) -> dict[str, float]:
     for path, target in _flat(as_table(place, value), ()):
         here = place.at(*path)
         key, unit = _figure(here, ".".join(path), names)
-        read = number(0, 1)(here, target) if key.endswith(_RATIOS) else number()(here, target)
+        read = number(0, 1)(here, target) if key.endswith((*_RATIOS, "hit_ratio")) else number()(here, target)
         if key in targets:
             raise here.error(f"{key} is given twice", "keep one of the two")
         targets[key] = converted(read, "time", unit) if unit else read
@@ -53,7 +54,11 @@ def _figure(place: Place, key: str, names: Names) -> tuple[str, str]:
     """The figure's name with times in seconds, and the unit of time it was written in ("" for none)."""
     subject, _, figure = key.rpartition(".")
     kind, _, inner = subject.partition(".")
-    for kind_name, known, only in (("stations", names.stations, "utilisation"), ("topics", names.topics, "max_lag")):
+    for kind_name, known, only in (
+        ("stations", names.stations, "utilisation"),
+        ("topics", names.topics, "max_lag"),
+        ("caches", names.caches, "hit_ratio"),
+    ):
         if kind == kind_name:
             if inner not in known:
                 raise place.error(f"no {kind[:-1]} {inner!r}", hint(inner, known))

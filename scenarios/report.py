@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from model.offered_load import OfferedLoad
+from model.results import AT_LEAST
 from model.scenario import Scenario
 
 LEFT_LEAST = 100  # events: fewer are on their way, not left behind
@@ -91,6 +92,10 @@ def show_results(scenario: Scenario, document: Mapping[str, Any], wall_s: float)
     if document["topics"]:
         printed.print()
         printed.print(_topics(document["topics"]))
+    caches = {name: row for name, row in document["caches"].items() if row["hit_ratio"] is not None}
+    if caches:
+        printed.print()
+        printed.print(_caches(caches))
     if document["slo"]:
         printed.print()
         printed.print(_objectives(document["slo"]))
@@ -178,10 +183,18 @@ def _topics(figures: Mapping[str, Any]) -> Table:
     return table("topics, in events", ("name", *(key.replace("_", " ") for key in keys)), rows)
 
 
+def _caches(figures: Mapping[str, Any]) -> Table:
+    rows = [
+        (name, *(figure(row[key]) for key in ("hits", "misses", "waits")), percent(row["hit_ratio"]))
+        for name, row in figures.items()
+    ]
+    return table("caches, in lookups (waits: for another one's miss)", ("name", "hits", "misses", "waits", "hit ratio"), rows)
+
+
 def _objectives(verdicts: Sequence[Mapping[str, Any]]) -> Table:
     rows = []
     for one in verdicts:
-        at_least, target, value = one["name"].endswith("throughput_per_s"), one["target"], one["value"]
+        at_least, target, value = one["name"].endswith(AT_LEAST), one["target"], one["value"]
         room = None if value is None or target == 0 else (value / target - 1 if at_least else 1 - value / target)
         shown = milliseconds if one["name"].endswith("_s") and not at_least else figure
         unit = " ms" if shown is milliseconds else ""

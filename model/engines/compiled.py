@@ -22,7 +22,7 @@ from model.engines.clock import Clock
 from model.engines.compiled_memory import Memory
 from model.engines.compiled_tasks import QUEUED, SERVED, SHARED, TOLD_ANSWER, WORKING
 from model.engines.plain import Life, Observer
-from model.recording import HOST_COUNTS, STATION_COUNTS, TOPIC_COUNTS, Recording
+from model.recording import CACHE_COUNTS, HOST_COUNTS, STATION_COUNTS, TOPIC_COUNTS, Recording
 
 _LIVE_ROWS = 1024  # attributes of submitted requests are kept in pieces of this many
 
@@ -284,6 +284,7 @@ class Compiled:
             stations=self._station_counts(),
             topics=self._topic_counts(),
             hosts=_fields(memory.table("hosts"), HOST_COUNTS),
+            caches=_fields(memory.table("caches"), CACHE_COUNTS),
         )
 
     def _station_counts(self) -> np.ndarray:

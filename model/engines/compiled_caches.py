@@ -125,6 +125,14 @@ def flush(sim: Any, c: int) -> None:
     caches(sim, c).oldest = caches(sim, c).newest = NONE
 
 
+@part
+def open_caches(sim: Any) -> None:
+    """Forget the warm-up's counts."""
+    for c in range(sim.cache_count):
+        cache = caches(sim, c)
+        cache.hits = cache.misses = cache.waits = 0
+
+
 # ---- what tasks do
 @part
 def lookup(sim: Any, c: int, i: int, key: float) -> int:
@@ -133,6 +141,7 @@ def lookup(sim: Any, c: int, i: int, key: float) -> int:
     place = place_of(sim, c, key)
     entry = claim(sim, place, c, key)
     if entry.filler >= 0:
+        cache.waits += 1
         task = tasks(sim, i)
         task.state, task.place, task.lease_key = EXPECTING, c, key
         append_to(sim, entry, i)
@@ -141,7 +150,11 @@ def lookup(sim: Any, c: int, i: int, key: float) -> int:
         if entry.linked:
             unlink(sim, cache, place)
             link(sim, cache, place)
+        cache.hits += 1
         return HIT
+    cache.misses += 1
+    if cache.stampede:
+        return MISS
     if not cache.coalesce:
         put(sim, c, place)
         return MISS
@@ -161,8 +174,13 @@ def give_lease(sim: Any, entry: Any, c: int, i: int) -> None:
 
 
 @part
-def fill(sim: Any, i: int) -> None:
-    """The miss steps have ended: who waits hits."""
+def fill(sim: Any, c: int, i: int, key: float) -> None:
+    """The miss steps have ended: the entry is there, and who waits hits."""
+    if caches(sim, c).stampede:
+        place = place_of(sim, c, key)
+        claim(sim, place, c, key)
+        put(sim, c, place)
+        return
     task = tasks(sim, i)
     place = place_of(sim, task.lease_cache, task.lease_key)
     entry = cached(sim, place)
@@ -174,6 +192,18 @@ def fill(sim: Any, i: int) -> None:
         take_from(sim, entry, waiter)
         tasks(sim, waiter).row = steps(sim, tasks(sim, waiter).row).next
         ready(sim, waiter)
+
+
+@part
+def evict(sim: Any, c: int, key: float) -> None:
+    """The entry of a key is gone, if there was one."""
+    entry = cached(sim, place_of(sim, c, key))
+    if entry.used:
+        entry.expires_s = 0.0
+        if entry.linked:
+            cache = caches(sim, c)
+            cache.count -= 1
+            unlink(sim, cache, place_of(sim, c, key))
 
 
 @part

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from model.engines.compiled_caches import flush, rehash
+from model.engines.compiled_caches import flush, open_caches, rehash
 from model.engines.compiled_group import (
     catch_up_topic,
     member_event,
@@ -281,6 +281,8 @@ def kernel(address: int, command: int, a: int, b: int, time_s: float) -> int:
                 open_station(sim, stations(sim, s))
             else:
                 catch_up(sim, stations(sim, s))
+        if command == OPEN_WINDOW:
+            open_caches(sim)
         for h in range(sim.host_count):
             if command == OPEN_WINDOW:
                 open_host(sim, hosts(sim, h))

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from model.engines.compiled_attempts import again, begin_attempt, end_attempt, kill_attempt, pause
-from model.engines.compiled_caches import HIT, WAIT, abandon, expect_no_more, fill, lookup
+from model.engines.compiled_caches import HIT, WAIT, abandon, evict, expect_no_more, fill, lookup
 from model.engines.compiled_group import catch_up_topic, committed, failed, member_of, mourn, partition_of
 from model.engines.compiled_lists import AGENDA_LINE, NONE, schedule, take, what_of_task, whose_task
 from model.engines.compiled_stations import (
@@ -67,6 +67,7 @@ from model.tables import (
     BRANCH,
     DELAY,
     END_TRY,
+    EVICT,
     FAILED_ROW,
     FAULT,
     FILL,
@@ -346,7 +347,9 @@ def perform(sim: Any, i: int) -> int:
         if found != HIT:
             task.row = step.miss
     elif op == FILL:
-        fill(sim, i)
+        fill(sim, target, i, attribute(task, step.attribute))
+    elif op == EVICT:
+        evict(sim, target, attribute(task, step.attribute))
     elif op == RESPOND:
         if outcome(sim)[task.origin] == UNDER_WAY:
             answer(sim, task.origin, OK)

@@ -89,13 +89,23 @@ def begin(sim: Any, s: int, i: int) -> None:
 
 @part
 def next_waiting(sim: Any, s: int) -> int:
-    """Take the first who waits, of the most urgent class."""
-    line = 1 + s * sim.classes
+    """Take the first who waits, of the most urgent class; with ageing, of the class whose first has the most urgent rank."""
+    station = stations(sim, s)
+    first = 1 + s * sim.classes
+    line = first
     while lines(sim, line).head < 0:
         line += 1
+    if station.ageing_s > 0.0:
+        best_s = tasks(sim, lines(sim, line).head).entered_s + (line - first) * station.ageing_s
+        for other in range(line + 1, first + sim.classes):
+            head = lines(sim, other).head
+            if head >= 0:
+                rank_s = tasks(sim, head).entered_s + (other - first) * station.ageing_s
+                if rank_s < best_s:
+                    line, best_s = other, rank_s
     i = lines(sim, line).head
     take(sim, line, i)
-    stations(sim, s).waiting -= 1
+    station.waiting -= 1
     return int(i)
 
 

@@ -27,7 +27,7 @@ from numba.extending import (
     register_model,
 )
 
-from model.recording import HOST_COUNTS, MARK, STATION_COUNTS, TOPIC_COUNTS
+from model.recording import CACHE_COUNTS, HOST_COUNTS, MARK, STATION_COUNTS, TOPIC_COUNTS
 from model.tables import BREAKER, BUDGET, CACHE, COLD, COST, DISTRIBUTION, QUOTA, STEP
 from model.tables import TOPIC as TOPIC_ROW
 
@@ -61,7 +61,7 @@ STATION = extended(
     i4="""discipline queue_limit busy waiting present root plan tracked host preempts gc_every first_cold colds idle
           shed_above shed_class""",
     i8="turns begun",
-    f8="virtual_s since_s window_s gc_pause_s wake_s speed",
+    f8="virtual_s since_s window_s gc_pause_s wake_s ageing_s speed",
 )
 PROCESS = record(f8="ran_s entered_s", i4="station next collected awake held")
 HOST_STATE = extended(HOST_COUNTS, i4="discipline working last root plan", i8="turns", f8="speed virtual_s since_s")
@@ -97,7 +97,7 @@ TOLD = record(i8="request", f8="weight", i4="kind number ordinal")
 CACHED = record(f8="key expires_s", i4="cache used filler head tail linked older newer")  # see compiled_caches.py
 BUDGET_STATE = extended(BUDGET, f8="tokens")
 BREAKER_STATE = extended(BREAKER, i4="is_open probing epoch count failed next first", f8="open_until_s")
-CACHE_STATE = extended(CACHE, i4="count oldest newest")
+CACHE_STATE = extended(CACHE, i4="count oldest newest", i8=" ".join(CACHE_COUNTS.names or ()))
 QUOTA_STATE = extended(QUOTA, f8="due_s")
 
 RECORDS: dict[str, np.dtype[Any]] = {

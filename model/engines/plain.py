@@ -35,7 +35,7 @@ from model.engines.plain_caches import Cache, Lease
 from model.engines.plain_hosts import Process, build_host
 from model.engines.plain_stations import Queueing, Rejected, Visit
 from model.engines.plain_topics import Partition, Record, Topic
-from model.recording import HOST_COUNTS, MARK, STATION_COUNTS, TOPIC_COUNTS, Recording
+from model.recording import CACHE_COUNTS, HOST_COUNTS, MARK, STATION_COUNTS, TOPIC_COUNTS, Recording
 from model.variates import child_path, sample, uniform
 
 Life = Generator[simpy.Event, None, None]
@@ -177,7 +177,7 @@ class Plain:
 
     def _open_window(self, after_s: float) -> Life:
         yield self.env.timeout(after_s)
-        for part in (*self.hosts, *self.stations, *self.topics):
+        for part in (*self.hosts, *self.stations, *self.topics, *self.caches):
             part.open_window()
 
     # ---- time and chance
@@ -400,8 +400,13 @@ class Plain:
                 cache.miss(task, key)
                 return int(step["miss"])
         elif op == t.FILL:
-            assert task.lease is not None
-            task.lease.cache.fill(task, task.lease)
+            if self.caches[target].stampede:
+                self.caches[target].put(self.attribute(task, step["attribute"]))
+            else:
+                assert task.lease is not None
+                task.lease.cache.fill(task, task.lease)
+        elif op == t.EVICT:
+            self.caches[target].evict(self.attribute(task, step["attribute"]))
         elif op == t.SCATTER:
             yield from self.scatter(task, step)
         elif op == t.ACQUIRE:
@@ -565,4 +570,5 @@ class Plain:
             stations=stations,
             topics=topics,
             hosts=hosts,
+            caches=np.array([(one.hits, one.misses, one.waits) for one in self.caches], CACHE_COUNTS),
         )

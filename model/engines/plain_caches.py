@@ -43,7 +43,8 @@ class Cache:
 
     def __init__(self, engine: Plain, index: int) -> None:
         self.engine, self.env = engine, engine.env
-        self.ttl_s, self.capacity, self.coalesce = engine.tables.caches[index].item()
+        self.ttl_s, self.capacity, self.coalesce, self.stampede = engine.tables.caches[index].item()
+        self.hits = self.misses = self.waits = 0
         self.expires_s: OrderedDict[float, float] = OrderedDict()  # the least recently used first
         self.leases: dict[float, Lease] = {}
 
@@ -52,12 +53,16 @@ class Cache:
         if self.expires_s.get(key, 0.0) <= self.env.now:
             return False
         self.expires_s.move_to_end(key)
+        self.hits += 1
         return True
 
     def miss(self, task: Task, key: float) -> None:
-        """The task will run the miss steps: the entry is there at once, or with its lease's end."""
+        """The task will run the miss steps: the entry is there at once, or once they have ended."""
+        self.misses += 1
+        if self.stampede:
+            return
         if not self.coalesce:
-            self._put(key)
+            self.put(key)
             return
         self.expires_s.pop(key, None)
         lease = self.leases[key] = Lease(self, key)
@@ -67,6 +72,7 @@ class Cache:
         """Wait if somebody is filling the entry; False if nobody is."""
         lease = self.leases.get(key)
         if lease is not None:
+            self.waits += 1
             lease.waiting[task] = None
             task.place = lease
         return lease is not None
@@ -75,16 +81,25 @@ class Cache:
         """The miss steps have ended: who waits hits."""
         task.lease = None
         del self.leases[lease.key]
-        self._put(lease.key)
+        self.put(lease.key)
         for waiter in list(lease.waiting):
             lease.withdraw(waiter)
             self.engine.wake(waiter)
 
-    def _put(self, key: float) -> None:
+    def put(self, key: float) -> None:
+        """The entry is there from now on; it may drive out another one."""
         self.expires_s[key] = self.env.now + self.ttl_s
         self.expires_s.move_to_end(key)
         if 0 < self.capacity < len(self.expires_s):
             self.expires_s.popitem(last=False)
+
+    def evict(self, key: float) -> None:
+        """The entry of a key is gone, if there was one."""
+        self.expires_s.pop(key, None)
+
+    def open_window(self) -> None:
+        """Forget the warm-up's counts."""
+        self.hits = self.misses = self.waits = 0
 
     def flush(self) -> None:
         """All entries are gone; what is being filled will be there when it is."""

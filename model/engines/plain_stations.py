@@ -52,7 +52,8 @@ class Queueing:
         self.speed = 1.0
         self.here: dict[Visit, None] = {}
         self.line: deque[Visit] = deque()
-        self.heap: list[tuple[int, int, Visit]] = []
+        self.heap: list[tuple[float, int, int, Visit]] = []
+        self.ageing_s = float(self.row["ageing_s"])
         self.numbers = count()
         self.crew = Crew(engine, index) if engine.tables.stations[index]["tracked"] else None
         self.counts = StationCounts(since_s=self.env.now, window_s=self.env.now)
@@ -73,7 +74,9 @@ class Queueing:
             return
         self.waiting += 1
         if self.by_priority:
-            heapq.heappush(self.heap, (task.priority_class, next(self.numbers), visit))
+            # Who came `ageing_s` later must be a class more urgent: so far ahead of time nobody moves past another one.
+            rank_s = self.env.now + task.priority_class * self.ageing_s if self.ageing_s > 0 else 0.0
+            heapq.heappush(self.heap, (rank_s, task.priority_class, next(self.numbers), visit))
         else:
             self.line.append(visit)
 
@@ -119,7 +122,7 @@ class Queueing:
             self.busy -= 1
             process = before.process
         while self.busy < self.servers and self.waiting > 0:
-            visit = heapq.heappop(self.heap)[2] if self.by_priority else self.line.popleft()
+            visit = heapq.heappop(self.heap)[3] if self.by_priority else self.line.popleft()
             if not visit.gone:
                 self.waiting -= 1
                 self._begin(visit, process)

@@ -3,7 +3,7 @@
 import pytest
 
 from model.distributions import constant
-from model.network import Cache, Delay, Fail, Lookup, Network, Operation, Serve, Station, Try
+from model.network import Cache, Delay, Evict, Fail, Lookup, Network, Operation, Serve, Station, Try
 from tests.model.runs import answers, at, marks, probe, run
 
 pytestmark = pytest.mark.usefixtures("engine")
@@ -89,6 +89,56 @@ def test_what_is_being_filled_survives_a_flush():
         network(Cache("pages", 100.0, coalesce=True)), asks((0, 1), (0.5, 1), (2, 1)), control=at((0.75, "flush", 0))
     )
     assert found(record) == "mhh"
+
+
+# ---- herds
+HERD = [(0, 1), (0.25, 1), (0.5, 1), (1, 1), (1.25, 1)]  # a fetch takes a second
+
+
+@pytest.mark.parametrize(
+    ("cache", "said", "counts"),
+    [
+        (Cache("pages", 10.0), "mhhhh", (4, 1, 0)),  # there at once: no herd is seen
+        (Cache("pages", 10.0, stampede=True), "mmmhh", (2, 3, 0)),  # all that come before the first fetch is over
+        (Cache("pages", 10.0, coalesce=True), "mhhhh", (2, 1, 2)),  # who asks at 1 comes after it is filled
+    ],
+)
+def test_a_herd_fetches_each_for_himself_or_waits_for_one(cache, said, counts):
+    record = run(network(cache), asks(*HERD))
+    by_request = sorted(marks(record), key=lambda mark: mark[2])
+    assert "".join(name[0] for _, name, _ in by_request) == said
+    assert record.caches[0].item() == counts
+
+
+def test_a_stampede_renews_the_entry_with_every_fetch_that_ends():
+    record = run(network(Cache("pages", 2.0, stampede=True)), asks((0, 1), (0.5, 1), (3.25, 1), (3.75, 1)))
+    # Filled at 1 and again at 1.5: it lives until 3.5.
+    assert found(record) == "mmhm"
+
+
+def test_a_fetch_that_fails_fills_nothing():
+    record = run(network(Cache("pages", 10.0, stampede=True), (*FETCH, Fail())), asks((0, 1), (2, 1)))
+    assert found(record) == "mm"
+
+
+@pytest.mark.parametrize("more", [{}, {"capacity": 2}, {"stampede": True}, {"coalesce": True, "capacity": 2}])
+def test_a_write_takes_an_entry_away(more):
+    ask = Operation("ask", (Lookup("pages", "page", miss=FETCH, hit=(probe("hit"),)),))
+    write = Operation("write", (Evict("pages", "page"),))
+    changing = Network((ask, write), caches=(Cache("pages", 100.0, **more),), attributes=("page",))
+    calls = [(0, "ask", 1), (2, "ask", 2), (4, "write", 1), (5, "ask", 2), (6, "ask", 1), (8, "ask", 2), (9, "write", 7)]
+    record = run(changing, [(at_s, name, {"page": page}) for at_s, name, page in calls])
+    assert found(record) == "mmhmh"
+
+
+def test_counts_begin_with_the_window():
+    record = run(network(Cache("pages", 10.0)), asks((0, 1), (1, 1), (3, 1), (4, 2)), warmup_s=2.0)
+    assert record.caches[0].item() == (1, 1, 0)
+
+
+def test_a_cache_is_one_or_the_other():
+    with pytest.raises(ValueError, match="who coalesces does not stampede"):
+        network(Cache("pages", 1.0, coalesce=True, stampede=True))
 
 
 def test_a_coalescing_lookup_in_another_ones_miss_steps_is_refused():

@@ -81,6 +81,24 @@ def test_equals_of_a_priority_go_in_order_of_arrival():
     ]
 
 
+@pytest.mark.parametrize(
+    ("ageing_s", "answers"),
+    [
+        (0.0, [2, 8, 4, 6, 10]),  # strict
+        (0.75, [2, 6, 4, 8, 10]),  # ranks 1.25, 1, 1.5, 2.5: the first bulk is ahead of the second alert
+        (0.25, [2, 4, 6, 8, 10]),  # 0.75, 1, 1.5, 2: as they came
+        (9.0, [2, 8, 4, 6, 10]),
+    ],
+)
+def test_ageing_lets_who_has_waited_long_pass(ageing_s, answers):
+    assert answered(run(two_classes(ageing_s=ageing_s), CALLS)) == answers
+
+
+def test_ageing_needs_priorities():
+    with pytest.raises(ValueError, match="ageing_s must be 0 or more, and belongs to discipline priority"):
+        two_classes("fifo", ageing_s=1.0)
+
+
 # ---- processor sharing
 
 

@@ -216,6 +216,7 @@ SHAPE = {
         "published", "consumed", "redelivered", "duplicates_applied", "lost", "max_lag", "mean_batch", "mean_lag", "utilisation",
     },
     "hosts": {"cores", "utilisation", "mean_queue", "woken_per_s", "preempted_per_s"},
+    "caches": {"hits", "misses", "waits", "hit_ratio"},
 }  # fmt: skip
 
 

@@ -174,6 +174,25 @@ def test_priorities_as_cobham(engine):
 
 
 @on_compiled
+def test_ageing_conserves_the_work_and_parts_the_classes(engine):
+    """Kleinrock's conservation law holds for any order that does not look at services. And a short `ageing_s` a parts the classes'
+    waits by rho² * a: who waits (rho) is passed by the urgent ones that come within a, and these save what they pass, a * rho in all.
+    """
+    operations = tuple(Operation(name, (Serve("desk", exponential(1.0)),), priority=rank) for rank, name in enumerate("ab"))
+    network = Network(operations, (Station("desk", discipline="priority", ageing_s=0.5),))
+
+    def waits_s(seed):
+        record = run_many(network, {"a": exponential(2.5), "b": exponential(2.0)}, 100_000, engine=engine, seed=seed, warmup_s=5000)
+        inside = record.responded_s >= record.warmup_s
+        sojourns_s = record.responded_s - record.arrived_s
+        return [float(np.mean(sojourns_s[inside & (record.operation == number)])) - 1.0 for number in (0, 1)]
+
+    waits = {seed: waits_s(seed) for seed in range(1, 11)}
+    assert_agrees(lambda seed: 0.4 * waits[seed][0] + 0.5 * waits[seed][1], 0.9 * 0.9 / (1 - 0.9), 0.12)
+    assert_agrees(lambda seed: waits[seed][1] - waits[seed][0], 0.9**2 * 0.5, 0.3)
+
+
+@on_compiled
 @pytest.mark.parametrize(("utilisation", "response_s", "within"), [(0.5, 2.875, 0.03), (0.8, 7.0, 0.12)])
 def test_fork_join_of_two(engine, utilisation, response_s, within):
     """The forks differ in their station: one is a child of its own, the other the request itself; the last of both counts."""

@@ -98,7 +98,7 @@ def test_json_has_the_public_shape(tiny):
         {"name": "shop.buy.throughput_per_s", "target": 0.9, "value": 1.0, "met": True},
     ]
     assert list(document) == [
-        *("scenario", "seed", "engine", "duration_s", "operations", "milestones", "stations", "topics", "hosts", "audit"),
+        *("scenario", "seed", "engine", "duration_s", "operations", "milestones", "stations", "topics", "hosts", "caches", "audit"),
         *("stationarity", "slo", "bottleneck", "backlogs", "left_in_topics", "cost"),
     ]
 

@@ -102,7 +102,7 @@ class Draw:
     def step(self, depth: int, *, topic: int, in_batch: bool, in_try: bool, child: bool) -> net.Step:
         """`topic` is the number of the topic whose steps these are, or -1; one publishes only to later topics."""
         where = {"topic": topic, "in_batch": in_batch, "child": child}
-        kinds = ["serve"] * 4 + ["delay", "mark", "mark", "acquire", "fail"]
+        kinds = ["serve"] * 4 + ["delay", "mark", "mark", "acquire", "fail", "evict"]
         if topic < 0 and not child:
             kinds += ["respond"]
         if depth < 3:
@@ -127,6 +127,8 @@ class Draw:
             return net.Acquire("quota")
         if kind == "fail":
             return net.Fail("chance" if not in_batch and self.chance(0.3) else self.pick((0.05, 0.3)))
+        if kind == "evict":
+            return net.Evict(f"c{self.whole(0, 6)}", self.attribute("key", in_batch))
         if kind == "respond":
             return net.Respond()
         if kind == "publish":
@@ -147,7 +149,7 @@ class Draw:
             miss = self.steps(depth + 1, 2, in_try=in_try, **where)
             self.leased = outer
             hit = self.steps(depth + 1, 2, in_try=in_try, **where)
-            cache = self.pick(("c2", "c3") if coalesces else ("c0", "c1"))
+            cache = self.pick(("c2", "c3") if coalesces else ("c0", "c1", "c4", "c5"))
             return net.Lookup(cache, self.attribute("key", in_batch), miss, hit)
         if kind in ("scatter", "each"):
             each = kind == "each"
@@ -191,6 +193,7 @@ class Draw:
     def station(self, number: int, discipline: Any) -> net.Station:
         queue_limit = self.pick((None, None, 0, 2, 5))
         sheds: Any = {"shed_above": self.pick((None, None, 0, 2)), "shed_keeps": self.whole(0, 3)}
+        sheds["ageing_s"] = self.pick((0.0, 0.5, 1.3)) if discipline == "priority" else 0.0
         if discipline == "processor_sharing" or (self.hosts == 0 and self.chance(0.7)):
             return net.Station(f"s{number}", self.whole(1, 4), discipline, queue_limit, **sheds)
         idle_s = sorted({self.seconds(2.0) for _ in range(self.whole(0, 4))})
@@ -248,6 +251,8 @@ class Draw:
                 net.Cache("c1", 2.5, capacity=3),
                 net.Cache("c2", 1.5, coalesce=True),
                 net.Cache("c3", 9.0, capacity=2, coalesce=True),
+                net.Cache("c4", 1.5, stampede=True),
+                net.Cache("c5", 9.0, capacity=2, stampede=True),
             ),
             quotas=(net.Quota("quota", 4.0, 2.0),),
             budgets=(net.RetryBudget("budget", 0.2, 3.0),),
@@ -401,7 +406,7 @@ def differences(a: Recording, b: Recording) -> list[str]:
             found.append(name)
     if a.marks.dtype != b.marks.dtype or a.marks.tobytes() != b.marks.tobytes():
         found.append("marks")
-    for kind in ("stations", "topics", "hosts"):
+    for kind in ("stations", "topics", "hosts", "caches"):
         x, y = getattr(a, kind), getattr(b, kind)
         for name in x.dtype.names:
             same = (

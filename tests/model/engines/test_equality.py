@@ -39,7 +39,7 @@ def test_the_random_networks_reach_everything():
         preempted += recording.hosts["preempted"].sum()
     assert steps == {
         net.Delay, net.Serve, net.Lookup, net.Branch, net.Scatter, net.Publish, net.Acquire, net.Hold, net.Fail, net.Respond,
-        net.Mark, net.Try,
+        net.Mark, net.Try, net.Evict,
     }  # fmt: skip
     assert disciplines == set(net.DISCIPLINES)
     assert on_hosts == set(net.HOST_DISCIPLINES)
