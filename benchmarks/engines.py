@@ -29,7 +29,7 @@ from scenarios.loader import load_scenario
 ROOT = Path(__file__).resolve().parent.parent
 LOAD = """
 import time
-import numba, numpy, simpy
+import numpy, simpy
 wall, processor = time.perf_counter(), time.process_time()
 from model.engines import compiled
 print(time.perf_counter() - wall, time.process_time() - processor)

@@ -1,35 +1,33 @@
-"""Compilation with Numba, and a cache of machine code that is never stale.
+"""Machine code for the kernels that `kernel_compiler.py` has put into LLVM's words, and a cache of it that is never stale.
 
-Numba keeps one cache per function and looks only at the file that holds it, so that a function goes on calling the old code of
-another file. Here the name of the cache's directory holds a hash of every source the machine code is made of: whoever edits one
-of them gets a new directory. It lies in the package's `__pycache__`, else in the user's cache directory; where neither can be
-written there is no cache, and nothing fails.
+The cache's directory is named after a hash of every source that the machine code is made of, of LLVM's version and of the
+processor: whoever edits one of them gets a new directory. A file's name says which kernel it is and which features it has. The
+directory lies in the package's `__pycache__`, else in the user's cache directory; where neither can be written there is no cache,
+and nothing fails.
 """
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-import numba
-from numba.core import caching, typed_passes, types, untyped_passes
-from numba.core.codegen import JITCodeLibrary
-from numba.core.compiler import CompilerBase
-from numba.core.compiler_machinery import PassManager
-from numba.core.registry import CPUDispatcher, cpu_target
-from numba.core.runtime.nrt import rtsys
+import llvmlite
+import llvmlite.binding as llvm
+
+from model.kernel_compiler import FLOAT, INT, WORD, Kind, Part, Unit, column_kind
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 PACKAGE = Path(__file__).parent
 SOURCES = (
     "kernel_cache.py",
+    "kernel_compiler.py",
     "variates.py",
     "distributions.py",
     "tables.py",
@@ -37,11 +35,30 @@ SOURCES = (
     "engines/order.py",
     *sorted(f"engines/{path.name}" for path in (PACKAGE / "engines").glob("compiled*.py")),
 )
+_KINDS: Mapping[str, Kind] = {"i8": INT, "u8": WORD, "f8": FLOAT, "f8*": column_kind("f8")}
+_SEEN_BY_PYTHON: Mapping[str, Any] = {
+    "i8": ctypes.c_int64,
+    "u8": ctypes.c_uint64,
+    "f8": ctypes.c_double,
+    "f8*": ctypes.c_void_p,
+}
+_LOADED: list[Any] = []  # machine code is there as long as its owner is
+
+
+def part(function: Function) -> Function:
+    """A function that only compiled functions call: a part of theirs, made into machine code together with them."""
+    return cast(Function, Part(function))
+
+
+def seldom(function: Function) -> Function:
+    """A part that most networks never need: it stays out of the code of those who call it, which so stays short."""
+    return cast(Function, Part(function, seldom=True))
 
 
 def sources_hash(package: Path = PACKAGE) -> str:
-    """A hash of the texts that the machine code is made of, and of Numba's version."""
-    digest = hashlib.blake2b(numba.__version__.encode(), digest_size=10)
+    """A hash of the texts that the machine code is made of, of LLVM's version and of the processor."""
+    machine = f"{llvmlite.__version__} {llvm.get_host_cpu_name()} {llvm.get_host_cpu_features().flatten()}"
+    digest = hashlib.blake2b(machine.encode(), digest_size=10)
     for name in SOURCES:
         digest.update(name.encode() + b"\0" + (package / name).read_bytes() + b"\0")
     return digest.hexdigest()
@@ -65,198 +82,79 @@ def cache_directory() -> Path | None:
     return None
 
 
-class _Locator(caching._CacheLocator):
-    """Tells Numba's cache which directory to use; the directory's name stands for the sources."""
-
-    def __init__(self, directory: Path, function: Callable[..., Any]) -> None:
-        self._directory, self._line = directory, function.__code__.co_firstlineno
-
-    def get_cache_path(self) -> str:
-        return str(self._directory)
-
-    def get_source_stamp(self) -> str:
-        return self._directory.name
-
-    def get_disambiguator(self) -> str:
-        return str(self._line)
-
-    @classmethod
-    def from_function(cls, function: Callable[..., Any], _file: str) -> _Locator | None:
-        directory = cache_directory()
-        return None if directory is None else cls(directory, function)
+@cache
+def _initialise() -> None:
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
 
 
-class _Results(caching.CompileResultCacheImpl):
-    _locator_classes = (_Locator,)
-
-
-class _Cache(caching.FunctionCache):
-    _impl_class = _Results
-
-    def load_overload(self, sig: Any, target_context: Any) -> Any:
-        """Load machine code as it is. Numba would first register all it can compile, SciPy's linear algebra included."""
-        rtsys.initialize(target_context)
-        with self._guard_against_spurious_io_errors():
-            return self._load_overload(sig, target_context)
-
-
-class _PartLibrary(JITCodeLibrary):
-    """The machine code of a part: none. It is kept as LLVM's text until an entry takes it in and optimises the whole.
-
-    Numba would optimise and load every function anew with all that it calls, eight times the work for a kernel of a hundred.
-    """
-
-    @property
-    def codegen(self) -> Any:
-        return _NothingLoaded()
-
-    def add_llvm_module(self, module: Any) -> None:
-        """Take in what was written, as it is."""
-        self._final_module.link_in(module)
-
-    def finalize(self) -> None:
-        """Nothing is done before an entry is whole."""
-        self._finalized = True
-
-    def get_pointer_to_function(self, _name: str) -> int:
-        self._ensure_finalized()
-        return 0
-
-
-_SELDOM: set[str] = set()  # names of parts that are not to be inlined
-
-
-class _EntryLibrary(JITCodeLibrary):
-    """The machine code of an entry with all its parts, each of them once.
-
-    Nobody else calls the parts ("internal linkage"), so LLVM may inline what is called in one place, however long it is.
-    """
-
-    _linking_libraries: list[Any]
-
-    def add_llvm_module(self, module: Any) -> None:
-        """Take in what was written, as it is."""
-        self._final_module.link_in(module)
-
-    def finalize(self) -> None:
-        """Take in the parts and the parts' parts, then go on as Numba does."""
-        own = {function.name for function in self.final_functions()}
-        parts: dict[Any, None] = dict.fromkeys(self._linking_libraries)
-        waiting = list(parts)
-        while waiting:
-            for library in waiting.pop()._linking_libraries:
-                if library not in parts:
-                    parts[library] = None
-                    waiting.append(library)
-        for library in parts:
-            self._final_module.link_in(library._final_module, preserve=True)
-        for function in self.final_functions():
-            if function.name not in own:
-                function.linkage = "internal"
-                if any(f"{len(name)}{name}B" in function.name for name in _SELDOM):
-                    function.add_function_attribute("noinline")
-                    function.add_function_attribute("cold")
-        self._linking_libraries = []
-        super().finalize()
-
-    def final_functions(self) -> list[Any]:
-        """The functions that are defined here."""
-        return [function for function in self._final_module.functions if not function.is_declaration]
-
-    def _optimize_final_module(self) -> None:
-        """Once, in full; Numba's cheap pass before it is for reference counts, of which there are none."""
-        manager, builder = self._codegen._module_pass_manager()
-        manager.run(self._final_module, builder)
-
-
-class _NothingLoaded:
-    """What a part's library says of where it is loaded."""
-
-    def set_env(self, _name: str, _environment: object) -> None:
-        """Parts raise nothing, so they need no environment."""
-
-
-@contextmanager
-def _parts_within(function: Callable[..., Any]) -> Iterator[None]:
-    """Whatever is compiled meanwhile, `function` apart, is a part of it."""
-    codegen = cpu_target.target_context.codegen()
-
-    def create(name: str, **options: Any) -> Any:
-        library = _EntryLibrary if name == function.__qualname__ else _PartLibrary
-        return library(codegen, name, **options)
-
-    codegen.create_library = create
-    try:
-        yield
-    finally:
-        del codegen.create_library
-
-
-class _Compiler(CompilerBase):
-    """Numba's compiler with the passes that plain numbers and rows need; those for closures, lists, raises and more take time."""
-
-    _PASSES = (
-        untyped_passes.TranslateByteCode,
-        untyped_passes.FixupArgs,
-        untyped_passes.IRProcessing,
-        untyped_passes.ReconstructSSA,
-        typed_passes.NopythonTypeInference,
-        typed_passes.PreLowerStripPhis,
-        typed_passes.IRLegalization,
-        typed_passes.NativeLowering,
-        typed_passes.NoPythonBackend,
+def _target() -> Any:
+    """This machine. Floats are rounded after every operation, as Python rounds them: nothing allows LLVM to fuse two."""
+    _initialise()
+    return llvm.Target.from_default_triple().create_target_machine(
+        cpu=llvm.get_host_cpu_name(),
+        features=llvm.get_host_cpu_features().flatten(),
+        opt=2,
+        reloc="static",
+        codemodel="jitdefault",
+        jit=True,
     )
 
-    def define_pipelines(self) -> list[PassManager]:
-        """One pipeline."""
-        passes = PassManager("kernel")
-        for each in self._PASSES:
-            passes.add_pass(each, each.__name__)
-        passes.finalize()
-        return [passes]
+
+def optimised(text: str) -> Any:
+    """LLVM's module for this text, optimised."""
+    target = _target()
+    module = llvm.parse_assembly(text)
+    module.triple, module.data_layout = llvm.get_default_triple(), str(target.target_data)
+    options = llvm.create_pipeline_tuning_options(speed_level=2)
+    options.loop_vectorization = options.slp_vectorization = False
+    builder = llvm.create_pass_builder(target, options)
+    builder.getModulePassManager().run(module, builder)
+    return module
 
 
-def entry(signature: str) -> Callable[[Function], Function]:
-    """A function that Python calls, compiled for these types alone and cached. It lets other threads run meanwhile."""
-
-    def compile_for_signature(function: Function) -> Function:
-        dispatcher = numba.njit(error_model="numpy", nogil=True, pipeline_class=_Compiler)(function)
-        if cache_directory() is not None:
-            dispatcher._cache = _Cache(function)
-        with _parts_within(function):
-            dispatcher.compile(signature)
-        dispatcher.disable_compile()
-        return cast(Function, dispatcher)
-
-    return compile_for_signature
-
-
-class _Part(CPUDispatcher):
-    """A function that compiled functions call."""
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        options = {"nopython": True, "error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-        super().__init__(function, targetoptions=options, pipeline_class=_Compiler)
-        self._for_python: Callable[..., Any] | None = None
-
-    def get_call_template(self, arguments: Any, keywords: Any) -> Any:
-        """Compile once for all whole numbers; Numba would make one more for each constant, and for each truth value."""
-        wide = [types.int64 if isinstance(kind, (types.IntegerLiteral, types.Boolean)) else kind for kind in arguments]
-        return super().get_call_template(wide, keywords)
-
-    def __call__(self, *arguments: Any) -> Any:
-        """From Python, for tests: compiled anew, with a way in."""
-        if self._for_python is None:
-            self._for_python = numba.njit(error_model="numpy")(self.py_func)
-        return self._for_python(*arguments)
+def _object_code(name: str, unit: Callable[[], Unit], keep: bool) -> bytes:
+    """From the cache, or made and put there."""
+    directory = cache_directory() if keep else None
+    file = None if directory is None else directory / f"{name}.o"
+    if file is not None and file.exists():
+        return file.read_bytes()
+    made = bytes(_target().emit_object(optimised(unit().text())))
+    if file is not None and directory is not None:
+        unfinished = directory / f"{name}.{os.getpid()}"  # another process may be making the same
+        unfinished.write_bytes(made)
+        unfinished.replace(file)
+    return made
 
 
-def part(function: Function) -> Function:
-    """A function that only compiled functions call: a part of theirs, made into machine code together with them."""
-    return cast(Function, _Part(function))
+def entries(
+    name: str, functions: Mapping[Any, str], features: frozenset[str] = frozenset(), keep: bool = True
+) -> tuple[Callable[..., Any], ...]:
+    """Functions that Python can call, each with its signature, as in "f8(i8, u8)": the result, and what it is given.
 
+    i8 and u8 are whole numbers with and without a sign, f8 a float, "f8*" the address of an array of floats. They are one piece of
+    machine code, called `name` in the cache, which is left alone unless `keep`. Other threads run
+    meanwhile.
+    """
+    signatures = {
+        function: (result, [word.strip() for word in given.rstrip(")").split(",")])
+        for function, (result, given) in ((function, text.split("(")) for function, text in functions.items())
+    }
 
-def seldom(function: Function) -> Function:
-    """A part that most networks never need: it stays out of the code of those who call it, which so stays short."""
-    _SELDOM.add(function.__name__)
-    return part(function)
+    def unit() -> Unit:
+        made = Unit(features)
+        for function, (result, given) in signatures.items():
+            made.entry(f"entry_{function.function.__name__}", function, _KINDS[result], [_KINDS[each] for each in given])
+        return made
+
+    code = llvm.ObjectFileRef.from_data(_object_code("-".join([name, *sorted(features)]), unit, keep))
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _target())
+    engine.add_object_file(code)
+    engine.finalize_object()
+    _LOADED.append(engine)
+    return tuple(
+        ctypes.CFUNCTYPE(_SEEN_BY_PYTHON[result], *(_SEEN_BY_PYTHON[each] for each in given))(
+            engine.get_function_address(f"entry_{function.function.__name__}")
+        )
+        for function, (result, given) in signatures.items()
+    )

@@ -5,8 +5,8 @@
     unit(bits)                 52 bits, centred, in the open interval (0, 1)
     draw(distribution, key)    one variate
 
-There is one text for both engines. With Numba it is compiled, called from Python by the plain engine and inlined into the
-compiled one, so that logarithms have the same last bit; without Numba the same text runs as plain Python on the C library's
+There is one text for both engines. With LLVM (llvmlite) it is compiled, called from Python by the plain engine and inlined into the
+compiled one, so that logarithms have the same last bit; without it the same text runs as plain Python on the C library's
 logarithm. The constants are typed accordingly at the head; nothing else differs.
 """
 
@@ -43,7 +43,7 @@ def _wrap(value: int) -> int:
 
 
 try:
-    from model.kernel_cache import entry as called_from_python
+    from model.kernel_cache import entries
     from model.kernel_cache import part as compiled
 
     COMPILED = True
@@ -53,12 +53,8 @@ except ImportError:
     WORD = _wrap
 
     def compiled(function: Function) -> Function:
-        """Without Numba the text runs as it stands."""
+        """Without LLVM the text runs as it stands."""
         return function
-
-    def called_from_python(signature: str) -> Callable[[Function], Function]:
-        """Without Numba the text runs as it stands."""
-        return compiled
 
 
 MASK, GOLDEN = WORD(_MASK), WORD(0x9E37_79B9_7F4A_7C15)
@@ -105,19 +101,7 @@ def scrambled(a: Any, b: Any) -> Any:
     return mix(mix((WORD(a) + GOLDEN) & MASK) ^ WORD(b))
 
 
-@called_from_python("uint64(uint64, uint64)")
-def child_path(path: Any, ordinal: Any) -> Any:
-    """`path_of`, for Python."""
-    return path_of(path, ordinal)
-
-
-@called_from_python("uint64(uint64, uint64)")
-def scramble(a: Any, b: Any) -> Any:
-    """`scrambled`, for Python."""
-    return scrambled(a, b)
-
-
-@called_from_python("float64(uint64, uint64, uint64, uint64)")
+@compiled
 def uniform(stream: Any, origin: Any, path: Any, attempt: Any) -> Any:
     """A uniform variate by key."""
     return unit(key_of(stream, origin, path, attempt))
@@ -200,9 +184,7 @@ def draw(values: Any, kind: Any, a: Any, b: Any, c: Any, first: Any, count: Any,
     return low + (x - i) * (values[first + i + 1] - low)
 
 
-@called_from_python(
-    "float64(float64[::1], int64, float64, float64, float64, int64, int64, uint64, uint64, uint64, uint64)"
-)
+@compiled
 def sample(
     values: Any,
     kind: Any,
@@ -220,10 +202,39 @@ def sample(
     return draw(values, kind, a, b, c, first, count, key_of(stream, origin, path, attempt))
 
 
-@called_from_python("float64[::1](float64[::1], int64, float64, float64, float64, int64, uint64, int64, int64)")
-def draw_many(values: Any, kind: Any, a: Any, b: Any, c: Any, count: Any, stream: Any, first: Any, number: Any) -> Any:
+@compiled
+def fill(drawn: Any, values: Any, kind: Any, a: Any, b: Any, c: Any, count: Any, stream: Any, first: Any, n: Any) -> Any:
+    """`n` variates of one stream, at the origins first, first + 1, ..., are written to `drawn`. Returns n."""
+    for i in range(n):
+        drawn[i] = draw(values, kind, a, b, c, 0, count, key_of(stream, WORD(first + i), WORD(0), WORD(0)))
+    return n
+
+
+# ---- for Python
+child_path, scramble = path_of, scrambled
+if COMPILED:
+    child_path, scramble, uniform, sample, fill = entries(
+        "variates",
+        {
+            path_of: "u8(u8, u8)",
+            scrambled: "u8(u8, u8)",
+            uniform: "f8(u8, u8, u8, u8)",
+            sample: "f8(f8*, i8, f8, f8, f8, i8, i8, u8, u8, u8, u8)",
+            fill: "i8(f8*, f8*, i8, f8, f8, f8, i8, u8, i8, i8)",
+        },
+    )
+
+
+def handed_over(values: np.ndarray) -> Any:
+    """An array of floats as `sample` takes it: its address, if that is compiled. Somebody must keep the array."""
+    assert values.dtype == np.float64 and values.flags.c_contiguous
+    return values.ctypes.data if COMPILED else values
+
+
+def draw_many(
+    values: np.ndarray, kind: int, a: float, b: float, c: float, count: int, stream: int, first: int, number: int
+) -> np.ndarray:
     """`number` variates of one stream, at the origins first, first + 1, ...: arrivals and attributes, shape (number,)."""
     drawn = np.empty(number)
-    for i in range(number):
-        drawn[i] = draw(values, kind, a, b, c, 0, count, key_of(stream, first + i, WORD(0), WORD(0)))
+    fill(handed_over(drawn), handed_over(values), kind, a, b, c, count, stream, first, number)
     return drawn

@@ -19,6 +19,7 @@ import simpy
 from model import tables as t
 from model.engines import compiled_kernel as k
 from model.engines.clock import Clock
+from model.engines.compiled_features import covering, needed_by
 from model.engines.compiled_memory import Memory
 from model.engines.compiled_tasks import QUEUED, SERVED, SHARED, TOLD_ANSWER, WORKING
 from model.engines.plain import Life, Observer
@@ -85,14 +86,22 @@ class Compiled:
     name = "compiled"
 
     def __init__(
-        self, tables: t.Tables, env: simpy.Environment, warmup_s: float = 0.0, observer: Observer | None = None
+        self,
+        tables: t.Tables,
+        env: simpy.Environment,
+        warmup_s: float = 0.0,
+        observer: Observer | None = None,
+        features: frozenset[str] | None = None,
     ) -> None:
+        """`features`: those of the kernel, where it is not to be the smallest of the usual ones (`compiled_features.py`)."""
         if not isinstance(env, CompiledClock):
             raise TypeError(f"the compiled engine needs a CompiledClock, not {type(env).__name__}")
         if len(tables.milestones) > 64:
             raise ValueError(f"the compiled engine has room for 64 milestones, not {len(tables.milestones)}")
         self.tables, self.env, self.warmup_s, self.observer = tables, env, warmup_s, observer
-        self.memory = Memory(tables)
+        self.features = covering(needed_by(tables)) if features is None else features
+        self._kernel = k.kernel_with(self.features)
+        self.memory = Memory(tables, self._kernel)
         self._began(env.now)
         self._owners: list[np.ndarray] = []  # arrays whose addresses the kernel knows
         self._live, self._live_rows = np.zeros((0, 0)), 0
@@ -116,7 +125,7 @@ class Compiled:
     def _ask(self, command: int, a: int = 0, b: int = 0) -> int:
         """Have the kernel do something now."""
         now_s = float(self.env.now)
-        while (answer := k.kernel(self.memory.address, command, a, b, now_s)) == k.GROW:
+        while (answer := self._kernel(self.memory.address, command, a, b, now_s)) == k.GROW:
             self.memory.grow()
         return answer
 
@@ -174,7 +183,7 @@ class Compiled:
         """All traffic before `limit_s` (and at it). Returns what the observer must be told at once, if anything."""
         memory = self.memory
         while True:
-            answer = k.kernel(memory.address, k.RUN, int(inclusive), 0, limit_s)
+            answer = self._kernel(memory.address, k.RUN, int(inclusive), 0, limit_s)
             if answer == k.GROW:
                 memory.grow()
             elif answer == k.BROKEN:

@@ -18,11 +18,14 @@ a row's own count decides); otherwise `run` returns `GROW`, and is called again.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
 
 from model.engines.compiled_caches import flush, open_caches, rehash
+from model.engines.compiled_features import CACHES, HOSTS, SHARING, TOPICS, TRIES
 from model.engines.compiled_group import (
     catch_up_topic,
     member_event,
@@ -96,7 +99,7 @@ from model.engines.order import (
     TIMED_OUT,
     WAKE,
 )
-from model.kernel_cache import entry, part
+from model.kernel_cache import entries, part
 from model.tables import (
     FAIL,
     FINISH,
@@ -134,24 +137,24 @@ def happen(sim: Any, what: Any, number: int, who: int) -> None:
         if tasks(sim, who).wake == number:
             if tasks(sim, who).state == SERVED:
                 complete(sim, who)
-            elif tasks(sim, who).state == WORKING or tasks(sim, who).state == ON_HELD:
+            elif HOSTS and (tasks(sim, who).state == WORKING or tasks(sim, who).state == ON_HELD):
                 worked(sim, who)
             else:
                 ready(sim, who)
     elif kind == ARRIVE:
         arrive(sim, who)
-    elif kind == DEADLINE:
+    elif TRIES and kind == DEADLINE:
         if tasks(sim, who).deadline == number:
             withdraw(sim, who)
             if fail(sim, who, TIMED_OUT) == HERE:
                 ready_first(sim, who)  # before those who got what it held
-    elif kind == SHARE:
+    elif SHARING and kind == SHARE:
         if stations(sim, who).plan == number:
             first_done(sim, who)
-    elif kind == CORES:
+    elif HOSTS and kind == CORES:
         if hosts(sim, who).plan == number:
             cores_done(sim, who)
-    else:
+    elif TOPICS:
         k, portion = signed((what >> FOUR) & INDEX), signed((what >> SIXTEEN) & PORTION)
         epoch = signed(what >> THIRTY_TWO)
         if kind == LINGER:
@@ -191,8 +194,12 @@ def next_arrival(sim: Any, who: int) -> None:
 def short(sim: Any) -> bool:
     """May a table be too short for the next turn? If not, for how many turns will all of them do?"""
     margin, more = sim.margin, sim.wanted - sim.margin
-    room = min(sim.heap_rows - sim.heap_len, sim.idle_records, sim.operation_rows - sim.requests)
-    room = min(room, sim.idle_tasks - more, room_for_marks(sim) - more, sim.cached_rows // 2 - sim.cached_used)
+    room = min(sim.heap_rows - sim.heap_len, sim.operation_rows - sim.requests)
+    room = min(room, sim.idle_tasks - more, room_for_marks(sim) - more)
+    if TOPICS:
+        room = min(room, sim.idle_records)
+    if CACHES:
+        room = min(room, sim.cached_rows // 2 - sim.cached_used)
     sim.spare_turns = room // margin
     return bool(room < margin)
 
@@ -243,17 +250,17 @@ def run(sim: Any, limit_s: float, inclusive: bool) -> int:
         sim.events += 1
 
 
-@entry("int64(int64, int64, int64, int64, float64)")
-def kernel(address: int, command: int, a: int, b: int, time_s: float) -> int:
+@part
+def obey(address: int, command: int, a: int, b: int, time_s: float) -> int:
     """The only way in. For `RUN`, `time_s` is the limit and `a` whether it belongs to it; for the others it is the present.
 
-    Python passes one address: to unpack a record of a hundred fields at every call would cost microseconds.
+    Python passes one address, and everything is found from there.
     """
     sim = simulation(address)
     sim.spare_turns = 0
     if command == RUN:
         return run(sim, time_s, a != 0)
-    if command == REHASH:
+    if CACHES and command == REHASH:
         rehash(sim)
         return DONE
     if short(sim):
@@ -269,11 +276,11 @@ def kernel(address: int, command: int, a: int, b: int, time_s: float) -> int:
         shrink(sim, a, b)
     elif command == SET_SPEED:
         set_speed(sim, a, sim.speed)
-    elif command == FLUSH:
+    elif CACHES and command == FLUSH:
         flush(sim, a)
-    elif command == CRASH:
+    elif TOPICS and command == CRASH:
         crash(sim, a, b)
-    elif command == RESTORE:
+    elif TOPICS and command == RESTORE:
         restore(sim, a, b)
     else:
         for s in range(sim.station_count):
@@ -281,16 +288,25 @@ def kernel(address: int, command: int, a: int, b: int, time_s: float) -> int:
                 open_station(sim, stations(sim, s))
             else:
                 catch_up(sim, stations(sim, s))
-        if command == OPEN_WINDOW:
+        if CACHES and command == OPEN_WINDOW:
             open_caches(sim)
-        for h in range(sim.host_count):
-            if command == OPEN_WINDOW:
-                open_host(sim, hosts(sim, h))
-            else:
-                catch_up_host(sim, hosts(sim, h))
-        for k in range(sim.topic_count):
-            if command == OPEN_WINDOW:
-                open_topic(sim, topics(sim, k))
-            else:
-                catch_up_topic(sim, topics(sim, k))
+        if HOSTS:
+            for h in range(sim.host_count):
+                if command == OPEN_WINDOW:
+                    open_host(sim, hosts(sim, h))
+                else:
+                    catch_up_host(sim, hosts(sim, h))
+        if TOPICS:
+            for k in range(sim.topic_count):
+                if command == OPEN_WINDOW:
+                    open_topic(sim, topics(sim, k))
+                else:
+                    catch_up_topic(sim, topics(sim, k))
     return DONE
+
+
+@cache
+def kernel_with(features: frozenset[str]) -> Callable[[int, int, int, int, float], int]:
+    """The machine code that has these features, and no others; see `compiled_features.py`."""
+    (kernel,) = entries("traffic", {obey: "i8(i8, i8, i8, i8, f8)"}, features)
+    return kernel

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from model import tables as t
 from model.engines import compiled_tables as c
-from model.engines.compiled_kernel import REHASH, kernel
+from model.engines.compiled_kernel import REHASH
 
 _REQUESTS = ("operation", "arrived", "responded", "finished", "outcome", "failed_attempts")
 _TURNS = 4  # the kernel looks whether there is room every so many turns
@@ -18,7 +19,8 @@ _FIRST_ROWS = 64  # tables that follow the load begin with this many rows and do
 class Memory:
     """The tables of one run. `sim` is the record that the kernel knows by its `address`."""
 
-    def __init__(self, tables: t.Tables) -> None:
+    def __init__(self, tables: t.Tables, kernel: Callable[[int, int, int, int, float], int]) -> None:
+        self._kernel = kernel
         self.sim = np.zeros((), c.SIM)
         self.address = int(self.sim.ctypes.data)
         self._arrays: dict[str, np.ndarray] = {}
@@ -143,7 +145,7 @@ class Memory:
         if self.get("observed"):
             self.reserve("told", self.get("told_len") + wanted)
         self.reserve_requests(0)
-        while len(self._arrays["cached"]) < 2 * (self.get("cached_used") + margin):
+        while self.get("cache_count") and len(self._arrays["cached"]) < 2 * (self.get("cached_used") + margin):
             self._rehash()
         if self.get("counts_keys"):  # a batch has at most as many keys as there are records, or as poll_max allows
             records = min(len(self._arrays["log"]), int(self._arrays["topics"]["poll_max"].max()))
@@ -201,7 +203,7 @@ class Memory:
             size *= 2
         self._keep("cached_before", old)
         self._keep("cached", np.zeros(size, c.CACHED))
-        kernel(self.address, REHASH, 0, 0, self.now())
+        self._kernel(self.address, REHASH, 0, 0, self.now())
         self._keep("cached_before", np.zeros(0, c.CACHED))
 
 

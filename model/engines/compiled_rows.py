@@ -13,6 +13,7 @@ import numpy as np
 
 from model.engines.compiled_attempts import again, begin_attempt, end_attempt, kill_attempt, pause
 from model.engines.compiled_caches import HIT, WAIT, abandon, evict, expect_no_more, fill, lookup
+from model.engines.compiled_features import CACHES, CHILDREN, HOSTS, TOPICS, TRIES
 from model.engines.compiled_group import catch_up_topic, committed, failed, member_of, mourn, partition_of
 from model.engines.compiled_lists import AGENDA_LINE, NONE, schedule, take, what_of_task, whose_task
 from model.engines.compiled_stations import (
@@ -98,11 +99,11 @@ def withdraw(sim: Any, i: int) -> None:
     state = task.state
     if SERVED <= state <= ON_HELD:  # all that are at a station
         give_up(sim, i)
-    elif state == PUBLISHED:
+    elif TOPICS and state == PUBLISHED:
         retract(sim, i)
-    elif state == JOINING:
+    elif CHILDREN and state == JOINING:
         task.join_epoch += 1
-    elif state == EXPECTING:
+    elif CACHES and state == EXPECTING:
         expect_no_more(sim, i)
     task.state, task.wake = RUNNING, 0
 
@@ -115,11 +116,12 @@ def fail(sim: Any, i: int, failure: int) -> int:
         failed_attempts(sim)[task.origin] += 1
     task.failure = failure
     task.deadline = 0
-    if task.try_row < 0:
+    if not TRIES or task.try_row < 0:
         task.row = FAILED_ROW
         return HERE
-    release_down_to(sim, i, task.try_held)
-    if task.lease_in_try:
+    if HOSTS:
+        release_down_to(sim, i, task.try_held)
+    if CACHES and task.lease_in_try:
         abandon(sim, i)
     end_attempt(sim, task, True)
     step = steps(sim, task.try_row)
@@ -152,12 +154,20 @@ def refuse(sim: Any, i: int) -> int:
 
 
 @part
+def let_go(sim: Any, i: int) -> None:
+    """The task dies: it holds no server any more, and will fill no cache's entry."""
+    if HOSTS:
+        release_down_to(sim, i, NONE)
+    if CACHES:
+        abandon(sim, i)
+
+
+@part
 def end(sim: Any, i: int, has_failed: bool) -> None:
     """The task's last row: the request's outcome, the batch's commit, the parent's join."""
     task = tasks(sim, i)
-    release_down_to(sim, i, NONE)
-    abandon(sim, i)
-    if task.topic >= 0:
+    let_go(sim, i)
+    if TOPICS and task.topic >= 0:
         if has_failed:
             failed(sim, task.topic, task.member)
         else:
@@ -167,7 +177,7 @@ def end(sim: Any, i: int, has_failed: bool) -> None:
         finished(sim)[request] = sim.now
         if outcome(sim)[request] == UNDER_WAY:
             answer(sim, request, task.failure if has_failed else OK)
-    if task.parent >= 0:
+    if CHILDREN and task.parent >= 0:
         parent = tasks(sim, task.parent)
         if parent.join_epoch == task.parent_epoch:  # it still waits for this very group of children
             parent.pending -= 1
@@ -219,9 +229,9 @@ def crash(sim: Any, k: int, m: int) -> None:
             take(sim, AGENDA_LINE, i)
         else:
             withdraw(sim, i)
-        release_down_to(sim, i, NONE)
-        abandon(sim, i)
-        kill_attempt(sim, tasks(sim, i))
+        let_go(sim, i)
+        if TRIES:
+            kill_attempt(sim, tasks(sim, i))
         free_task(sim, i)
     mourn(sim, k, m)
 
@@ -238,7 +248,7 @@ def scatter(sim: Any, i: int, step: Any) -> int:
     if count + sim.margin > sim.idle_tasks:  # what else happens in this turn needs its room too
         sim.wanted = max(sim.wanted, count + sim.margin)
         return WANTS
-    if step.each_event:
+    if TOPICS and step.each_event:
         scatter_events(sim, i, step)
     else:
         for late in range(count):
@@ -319,7 +329,7 @@ def perform(sim: Any, i: int) -> int:
     row = task.row
     step = steps(sim, row)
     op, target = step.op, step.target
-    if op == SCATTER:
+    if CHILDREN and op == SCATTER:
         return scatter(sim, i, step)
     task.row = step.next
     if op == SERVE:
@@ -329,7 +339,7 @@ def perform(sim: Any, i: int) -> int:
     if op == DELAY:
         wake_after(sim, i, duration(sim, task, step), TIMED)
         return WAITS
-    if op == PUBLISH:
+    if TOPICS and op == PUBLISH:
         publishes(sim, i, step)
         return WAITS
     if op == ACQUIRE:
@@ -339,22 +349,22 @@ def perform(sim: Any, i: int) -> int:
     if op == BRANCH:
         if branches_off(sim, task, step):
             task.row = step.miss
-    elif op == LOOKUP:
+    elif CACHES and op == LOOKUP:
         found = lookup(sim, target, i, attribute(task, step.attribute))
         if found == WAIT:
             task.row = row
             return WAITS
         if found != HIT:
             task.row = step.miss
-    elif op == FILL:
+    elif CACHES and op == FILL:
         fill(sim, target, i, attribute(task, step.attribute))
-    elif op == EVICT:
+    elif CACHES and op == EVICT:
         evict(sim, target, attribute(task, step.attribute))
     elif op == RESPOND:
         if outcome(sim)[task.origin] == UNDER_WAY:
             answer(sim, task.origin, OK)
     elif op == MARK:
-        if task.topic < 0:
+        if not TOPICS or task.topic < 0:
             note(sim, target, task.origin, task.ordinal, task.weight)
         elif task.events > room_for_marks(sim):
             task.row, sim.wanted = row, max(sim.wanted, task.events)
@@ -363,29 +373,29 @@ def perform(sim: Any, i: int) -> int:
         else:
             sim.spare_turns = 0
             mark_batch(sim, i, target)
-    elif op == TRY:
+    elif TRIES and op == TRY:
         task.try_row, task.try_held = row, task.held
         if not begin_attempt(sim, task, step):
             return refuse(sim, i)
         if step.seconds > 0.0:
             what = what_of_task(task.path, DEADLINE)
             task.deadline = schedule(sim, step.seconds, whose_task(task.origin), what, i)
-    elif op == STAGGER:
+    elif CHILDREN and op == STAGGER:
         if task.late > 0:
             after_s = variate(sim, step.distribution, step.stream, task.origin, task.path, 0)
             wake_after(sim, i, task.late * after_s, TIMED)
             return WAITS
-    elif op == IF_WANTED:
+    elif CHILDREN and op == IF_WANTED:
         if task.parent >= 0 and tasks(sim, task.parent).join_epoch != task.parent_epoch:
             task.row = step.miss
-    elif op == END_TRY:
+    elif TRIES and op == END_TRY:
         end_attempt(sim, task, False)
         task.try_row, task.attempt, task.deadline = NONE, 0, 0
-    elif op == RELEASE:
+    elif HOSTS and op == RELEASE:
         release(sim, i, True)
-    elif op == SERVE_HELD:
+    elif HOSTS and op == SERVE_HELD:
         work_on_held(sim, i, target, duration(sim, task, step))
         return WAITS
-    else:  # HOLD
+    elif HOSTS:  # HOLD
         return WAITS if enter(sim, target, i, 0.0, TO_HOLD) else fail(sim, i, REJECTED)
     return HERE

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from model.engines.compiled_features import HOSTS, SHARING
 from model.engines.compiled_hosts import demand_of, drop, start, stop, take_process
 from model.engines.compiled_lists import (
     MACHINERY,
@@ -45,7 +46,7 @@ def catch_up(sim: Any, station: Any) -> None:
     """Time has gone on since the station last changed."""
     step_s = sim.now - station.since_s
     busy, waiting = station.busy, station.waiting
-    if station.discipline == PROCESSOR_SHARING:
+    if SHARING and station.discipline == PROCESSOR_SHARING:
         if station.present > 0:
             station.virtual_s += step_s * rate_of(station)
         busy = min(station.present, station.servers)
@@ -79,7 +80,7 @@ def count_wait(sim: Any, station: Any, task: Any) -> None:
 def begin(sim: Any, s: int, i: int) -> None:
     """Service begins."""
     station = stations(sim, s)
-    if station.tracked:
+    if HOSTS and station.tracked:
         employ(sim, s, i, NONE, NONE)
         return
     task = tasks(sim, i)
@@ -267,7 +268,7 @@ def enter(sim: Any, s: int, i: int, work_s: float, process: int) -> bool:
     station, task = stations(sim, s), tasks(sim, i)
     catch_up(sim, station)
     station.arrived += 1
-    sharing = station.discipline == PROCESSOR_SHARING
+    sharing = SHARING and station.discipline == PROCESSOR_SHARING
     in_line = station.present - station.servers if sharing else station.waiting
     full = sharing or station.busy >= station.servers
     sheds = 0 <= station.shed_above <= in_line and task.priority >= station.shed_class
@@ -275,7 +276,7 @@ def enter(sim: Any, s: int, i: int, work_s: float, process: int) -> bool:
         station.rejected += 1
         return False
     task.place, task.entered_s, task.work_s, task.process = s, sim.now, work_s, process
-    if sharing:
+    if SHARING and sharing:
         station.waited += station.present >= station.servers
         task.state, task.alone_s = SHARED, work_s
         task.work_s, task.turn, task.begun = station.virtual_s + work_s, station.turns, station.turns
@@ -297,20 +298,20 @@ def give_up(sim: Any, i: int) -> None:
     """A task leaves before its service is over."""
     task = tasks(sim, i)
     s, state = task.place, task.state
-    if state == ON_HELD:
+    if HOSTS and state == ON_HELD:
         drop(sim, i)
         stop(sim, i)
         return
     station = stations(sim, s)
     catch_up(sim, station)
     station.withdrawn += 1
-    if state == WORKING:
+    if HOSTS and state == WORKING:
         leave(sim, station, task)
         drop(sim, i)
         free_process(sim, s, task.process, i)
         return
     task.state, task.wake = RUNNING, 0
-    if state == SHARED:
+    if SHARING and state == SHARED:
         leave_shared(sim, s, i)
         return
     leave(sim, station, task)
@@ -328,7 +329,7 @@ def set_servers(sim: Any, s: int, servers: int) -> None:
     station = stations(sim, s)
     catch_up(sim, station)
     station.servers = servers
-    if station.discipline == PROCESSOR_SHARING:
+    if SHARING and station.discipline == PROCESSOR_SHARING:
         plan(sim, s)
     else:
         serve_waiting(sim, s)
@@ -340,14 +341,14 @@ def set_speed(sim: Any, s: int, factor: float) -> None:
     station = stations(sim, s)
     catch_up(sim, station)
     station.speed = factor
-    if station.discipline == PROCESSOR_SHARING:
+    if SHARING and station.discipline == PROCESSOR_SHARING:
         plan(sim, s)
 
 
 @part
 def open_station(sim: Any, station: Any) -> None:
     """Forget the warm-up."""
-    if station.discipline == PROCESSOR_SHARING:
+    if SHARING and station.discipline == PROCESSOR_SHARING:
         catch_up(sim, station)
     station.arrived = station.waits = station.waited = station.completed = station.rejected = station.withdrawn = 0
     station.wait_s = station.sojourn_s = station.busy_area = station.queue_area = station.capacity_area = 0.0

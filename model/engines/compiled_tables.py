@@ -9,24 +9,11 @@ calls of the kernel, which is why the compiler may keep an address in a register
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
-from numba import types
-from numba.core.typing.templates import AbstractTemplate, AttributeTemplate, infer_global
-from numba.extending import (
-    infer_getattr,
-    intrinsic,
-    lower_builtin,
-    lower_getattr_generic,
-    lower_setattr_generic,
-    models,
-    register_model,
-)
 
+from model.kernel_compiler import WORD, Intrinsic, Kind, Value, Writer, column_kind, row_kind
 from model.recording import CACHE_COUNTS, HOST_COUNTS, MARK, STATION_COUNTS, TOPIC_COUNTS
 from model.tables import BREAKER, BUDGET, CACHE, COLD, COST, DISTRIBUTION, QUOTA, STEP
 from model.tables import TOPIC as TOPIC_ROW
@@ -180,167 +167,40 @@ SIM = np.dtype(
     ],
     align=True,
 )
-_WORD = ir.IntType(64)
-_IR = {"f8": ir.DoubleType(), "i8": _WORD, "u8": _WORD, "i4": ir.IntType(32), "i1": ir.IntType(8)}
-_SEEN_AS = {"f8": types.float64, "i8": types.int64, "u8": types.uint64, "i4": types.int64, "i1": types.int64}
+_SIM = row_kind("sim", SIM)
 
 
-class Row(types.Type):
-    """Numba's type of a row of one table: an address. (Numba's own records have names as long as their list of fields.)"""
-
-    def __init__(self, table: str, dtype: np.dtype[Any]) -> None:
-        self.dtype = dtype
-        super().__init__(name=f"Row({table})")
-
-    def kind_of(self, field: str) -> str:
-        """A field's kind: "f8", "i4" and so on."""
-        return self.dtype[field].str[1:]
+def _table_address(writer: Writer, sim: Value, table: str, kind: Kind) -> Value:
+    """A table never moves while the kernel runs, so its address may stay in a register."""
+    field = _SIM.field(f"{table}_at")
+    assert field is not None
+    place = writer.value(_SIM, f"getelementptr i8, ptr {sim.text}, i64 {field[1]}")
+    return writer.value(kind, f"load ptr, ptr {place.text}, !invariant.load !1")
 
 
-class Column(types.Type):
-    """Numba's type of a column of numbers: an address."""
-
-    def __init__(self, kind: str) -> None:
-        self.kind = kind
-        super().__init__(name=f"Column({kind})")
-
-
-@register_model(Row)
-@register_model(Column)
-class _AddressModel(models.PrimitiveModel):
-    def __init__(self, dmm: Any, fe_type: Any) -> None:
-        super().__init__(dmm, fe_type, _WORD)
-
-
-@infer_getattr
-class _FieldTypes(AttributeTemplate):
-    """Fields of 32 bits are seen as 64, so that a function is compiled once for both."""
-
-    key = Row
-
-    def generic_resolve(self, row: Row, field: str) -> Any:
-        return _SEEN_AS[row.kind_of(field)] if field in (row.dtype.names or ()) else None
-
-
-def _marked(builder: Any, instruction: Any, place: str) -> None:
-    """Tell LLVM that what is written to one place is not read from another ("type-based alias analysis")."""
-    module = builder.module
-    root = module.add_metadata(["tables"])
-    kind = module.add_metadata([place, root, ir.Constant(_WORD, 0)])
-    instruction.set_metadata("tbaa", module.add_metadata([kind, kind, ir.Constant(_WORD, 0)]))
-
-
-def _load(builder: Any, address: Any, kind: str, place: str) -> Any:
-    value = builder.load(builder.inttoptr(address, _IR[kind].as_pointer()))
-    _marked(builder, value, place)
-    return builder.sext(value, _WORD) if kind in ("i4", "i1") else value
-
-
-def _store(builder: Any, address: Any, kind: str, place: str, value: Any) -> None:
-    if kind in ("i4", "i1"):
-        value = builder.trunc(value, _IR[kind])
-    store = builder.store(value, builder.inttoptr(address, _IR[kind].as_pointer()))
-    _marked(builder, store, place)
-
-
-def _field(builder: Any, row: Row, address: Any, field: str) -> Any:
-    assert row.dtype.fields is not None
-    return builder.add(address, ir.Constant(_WORD, row.dtype.fields[field][1]))
-
-
-@lower_getattr_generic(Row)
-def _get_field(_context: Any, builder: Any, row: Row, address: Any, field: str) -> Any:
-    return _load(builder, _field(builder, row, address, field), row.kind_of(field), f"{row.name}.{field}")
-
-
-@lower_setattr_generic(Row)
-def _set_field(_context: Any, builder: Any, signature: Any, arguments: Any, field: str) -> None:
-    row, (address, value) = signature.args[0], arguments
-    _store(builder, _field(builder, row, address, field), row.kind_of(field), f"{row.name}.{field}", value)
-
-
-def _place(builder: Any, arguments: Any, kind: str) -> Any:
-    return builder.add(arguments[0], builder.mul(arguments[1], ir.Constant(_WORD, np.dtype(kind).itemsize)))
-
-
-@infer_global(operator.getitem)
-class _GetItem(AbstractTemplate):
-    def generic(self, arguments: Any, _keywords: Any) -> Any:
-        column = arguments[0]
-        return _SEEN_AS[column.kind](column, types.int64) if isinstance(column, Column) else None
-
-
-@infer_global(operator.setitem)
-class _SetItem(AbstractTemplate):
-    def generic(self, arguments: Any, _keywords: Any) -> Any:
-        column = arguments[0]
-        return types.void(column, types.int64, _SEEN_AS[column.kind]) if isinstance(column, Column) else None
-
-
-@lower_builtin(operator.getitem, Column, types.int64)
-def _get_item(_context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-    kind = signature.args[0].kind
-    return _load(builder, _place(builder, arguments, kind), kind, f"Column({kind})")
-
-
-@lower_builtin(operator.setitem, Column, types.int64, types.Any)
-def _set_item(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-    kind = signature.args[0].kind
-    _store(builder, _place(builder, arguments, kind), kind, f"Column({kind})", arguments[2])
-    return context.get_dummy_value()
-
-
-_SIM = Row("sim", SIM)
-
-
-def _table_address(builder: Any, sim: Any, table: str) -> Any:
-    place = builder.inttoptr(_field(builder, _SIM, sim, f"{table}_at"), _WORD.as_pointer())
-    address = builder.load(place)
-    address.set_metadata("invariant.load", builder.module.add_metadata([]))
-    return address
-
-
-def _rows_of(table: str) -> Callable[[Any, int], Any]:
+def _rows_of(table: str) -> Intrinsic:
     """The function from `sim` and an index to a row of a table."""
-    row_type = Row(table, RECORDS[table])
-
-    @intrinsic
-    def row(_typing: Any, sim: Any, index: Any) -> Any:
-        def code(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-            offset = builder.mul(arguments[1], ir.Constant(_WORD, RECORDS[table].itemsize))
-            return builder.add(_table_address(builder, arguments[0], table), offset)
-
-        return row_type(_SIM, types.int64), code
-
-    return row
+    kind, size = row_kind(table, RECORDS[table]), RECORDS[table].itemsize
+    return Intrinsic(
+        lambda writer, given: writer.item(_table_address(writer, given[0], table, kind), given[1], size)
+    )
 
 
-def _column_of(table: str) -> Callable[[Any], Any]:
+def _column_of(table: str) -> Intrinsic:
     """The function from `sim` to a column."""
-
-    @intrinsic
-    def column(_typing: Any, sim: Any) -> Any:
-        def code(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-            return _table_address(builder, arguments[0], table)
-
-        return Column(COLUMNS[table])(_SIM), code
-
-    return column
+    kind = column_kind(COLUMNS[table])
+    return Intrinsic(lambda writer, given: _table_address(writer, given[0], table, kind))
 
 
-def _from_address(result_type: Any) -> Callable[[int], Any]:
+def _from_address(kind: Kind) -> Intrinsic:
     """The function from an address to what lies there."""
-
-    @intrinsic
-    def at(_typing: Any, address: Any) -> Any:
-        return result_type(types.int64), lambda _context, _builder, _signature, arguments: arguments[0]
-
-    return at
+    return Intrinsic(lambda writer, given: writer.value(kind, f"inttoptr i64 {given[0].text} to ptr"))
 
 
 simulation = _from_address(_SIM)
-floats = _from_address(Column("f8"))
-integers = _from_address(Column("i4"))
+floats = _from_address(column_kind("f8"))
+integers = _from_address(column_kind("i4"))
+float_bits = Intrinsic(lambda writer, given: writer.value(WORD, f"bitcast double {given[0].text} to i64"))
 
 tasks, heap, lines = _rows_of("tasks"), _rows_of("heap"), _rows_of("lines")
 stations, topics, partitions, members = (
@@ -358,13 +218,3 @@ operation, arrived, responded, finished = (_column_of(n) for n in ("operation", 
 outcome, failed_attempts, values = (_column_of(n) for n in ("outcome", "failed_attempts", "values"))
 first_row, priority_class = _column_of("first_row"), _column_of("priority_class")
 distinct, recent = _column_of("distinct"), _column_of("recent")
-
-
-@intrinsic
-def float_bits(_typing: Any, _number: Any) -> Any:
-    """The 64 bits of a float."""
-
-    def code(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        return builder.bitcast(arguments[0], _WORD)
-
-    return types.uint64(types.float64), code

@@ -36,7 +36,7 @@ from model.engines.plain_hosts import Process, build_host
 from model.engines.plain_stations import Queueing, Rejected, Visit
 from model.engines.plain_topics import Partition, Record, Topic
 from model.recording import CACHE_COUNTS, HOST_COUNTS, MARK, STATION_COUNTS, TOPIC_COUNTS, Recording
-from model.variates import child_path, sample, uniform
+from model.variates import child_path, handed_over, sample, uniform
 
 Life = Generator[simpy.Event, None, None]
 Waiting = Generator[simpy.Event, None, int]
@@ -158,6 +158,7 @@ class Plain:
         self.tables, self.env, self.warmup_s, self.observer = tables, env, warmup_s, observer
         self.steps = [dict(zip(tables.steps.dtype.names or (), row.item(), strict=True)) for row in tables.steps]
         self.costs = [row.item() for row in tables.costs]
+        self._values = handed_over(tables.values)
         self.distributions = [row.item() for row in tables.distributions]
         self.caches = [Cache(self, index) for index in range(len(tables.caches))]
         self.attempts = Attempts(self)
@@ -188,7 +189,7 @@ class Plain:
     def sample(self, distribution: int, stream: int, origin: int, path: int, attempt: int) -> float:
         """A variate of a distribution of the table at its place."""
         kind, first, count, a, b, c = self.distributions[distribution]
-        return float(sample(self.tables.values, kind, a, b, c, first, count, stream, origin, path, attempt))
+        return float(sample(self._values, kind, a, b, c, first, count, stream, origin, path, attempt))
 
     def duration(self, task: Task, step: dict[str, Any]) -> float:
         """The row's distribution, plus its costs per unit of the task's attributes."""
