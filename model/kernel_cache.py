@@ -20,7 +20,8 @@ from typing import Any, TypeVar, cast
 import llvmlite
 import llvmlite.binding as llvm
 
-from model.kernel_compiler import FLOAT, INT, WORD, Kind, Part, Unit, column_kind
+from model.kernel_compiler import Unit
+from model.kernel_words import FLOAT, INT, WORD, Kind, Part, column_kind
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -28,6 +29,8 @@ PACKAGE = Path(__file__).parent
 SOURCES = (
     "kernel_cache.py",
     "kernel_compiler.py",
+    "kernel_text.py",
+    "kernel_words.py",
     "variates.py",
     "distributions.py",
     "tables.py",

@@ -7,20 +7,16 @@ division by zero is infinite. A name outside the function is a constant. Nothing
 is there, and what else somebody writes is a `CompileError` with its place.
 
 A `Feature` is a constant that each kernel sets for itself: what stands under `if FEATURE:` is neither compiled nor even read by a
-kernel that lacks it. That is what a compiler of our own is for. Numba, which this replaces, took 13 s for the 170 parts of a kernel
-before LLVM began, and 0.7 s to be imported; here it is 0.3 s. The rest, optimisation and machine code, is LLVM's (`kernel_cache.py`).
+kernel that lacks it. That is what a compiler of our own is for. Numba took 13 s for the 170 parts of a kernel before LLVM
+began, and 0.7 s to be imported; here it is 0.2 s. The rest, optimisation and machine code, is LLVM's (`kernel_cache.py`).
 """
 
 from __future__ import annotations
 
 import ast
 import builtins
-import math
-import operator
-import struct
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import FunctionType, ModuleType
@@ -28,96 +24,25 @@ from typing import Any
 
 import numpy as np
 
-
-class CompileError(Exception):
-    """What a kernel cannot say."""
-
-
-@dataclass(frozen=True)
-class Kind:
-    """What a value is: its name, and LLVM's type."""
-
-    name: str
-    llvm: str
-
-
-@dataclass(frozen=True)
-class Row(Kind):
-    """A row of a table: its address, and where its fields lie."""
-
-    fields: tuple[tuple[str, str, int], ...] = ()  # name, kind of number, offset in bytes
-
-    def field(self, name: str) -> tuple[str, int] | None:
-        """A field's kind of number and offset."""
-        return _fields(self).get(name)
-
-
-@dataclass(frozen=True)
-class Column(Kind):
-    """A column of numbers: its address."""
-
-    kind: str = ""
-
-
-@cache
-def _fields(row: Row) -> dict[str, tuple[str, int]]:
-    return {name: (kind, offset) for name, kind, offset in row.fields}
-
-
-def row_kind(table: str, dtype: np.dtype[Any]) -> Row:
-    """The rows of a table of records."""
-    assert dtype.fields is not None
-    return Row(table, "ptr", tuple((name, field[0].str[1:], field[1]) for name, field in dtype.fields.items()))
-
-
-def column_kind(number: str) -> Column:
-    """A column of numbers of this kind."""
-    return Column(f"column of {number}", "ptr", number)
-
-
-INT, WORD, FLOAT = Kind("whole number", "i64"), Kind("word", "i64"), Kind("float", "double")
-TRUTH, NOTHING = Kind("truth value", "i1"), Kind("nothing", "void")
-STORED = {"f8": "double", "i8": "i64", "u8": "i64", "i4": "i32", "i1": "i8"}  # in memory
-SEEN_AS = {"f8": FLOAT, "i8": INT, "u8": WORD, "i4": INT, "i1": INT}  # whole numbers are all of 64 bits
-
-
-@dataclass(frozen=True)
-class Value:
-    """An operand of LLVM's; `constant` is what it is, where that is known."""
-
-    kind: Kind
-    text: str
-    constant: Any = None
-
-
-@dataclass(frozen=True)
-class Feature:
-    """A constant that each kernel sets for itself. To Python it is true."""
-
-    name: str
-
-
-class Part:
-    """A function that only compiled functions call. `seldom`: most never need it, so it stays out of the code of those that do."""
-
-    def __init__(self, function: Callable[..., Any], seldom: bool = False) -> None:
-        assert isinstance(function, FunctionType)
-        self.function, self.seldom, self.__doc__ = function, seldom, function.__doc__
-
-    def __call__(self, *arguments: Any) -> Any:
-        """As plain Python, for tests."""
-        return self.function(*arguments)
-
-
-class Intrinsic:
-    """A function that LLVM's text says better: `code` writes it."""
-
-    def __init__(self, code: Callable[[Writer, list[Value]], Value]) -> None:
-        self.code = code
-
-    def __call__(self, *_arguments: Any) -> Any:
-        """Only compiled functions can."""
-        raise TypeError("this can only be called in a kernel")
+from model.kernel_text import Text
+from model.kernel_words import (
+    CASTS,
+    FLOAT,
+    INT,
+    MATH,
+    NOTHING,
+    SEEN_AS,
+    STORED,
+    TRUTH,
+    Column,
+    CompileError,
+    Feature,
+    Intrinsic,
+    Kind,
+    Part,
+    Row,
+    Value,
+)
 
 
 @cache
@@ -126,22 +51,7 @@ def _definitions(path: str) -> dict[str, ast.FunctionDef]:
     return {node.name: node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
 
 
-def word_constant(value: int) -> Value:
-    """A known word."""
-    return Value(WORD, str(int(value) - (1 << 64) if int(value) >> 63 else int(value)), np.uint64(value))
-
-
-def constant(value: Any) -> Value | None:
-    """A known value; None if kernels know no such thing."""
-    if isinstance(value, bool | np.bool_):
-        return Value(TRUTH, "true" if value else "false", bool(value))
-    if isinstance(value, np.uint64):
-        return word_constant(int(value))
-    if isinstance(value, int | np.integer):
-        return Value(INT, str(int(value)), int(value))
-    if isinstance(value, float):
-        return Value(FLOAT, f"0x{struct.unpack('>Q', struct.pack('>d', value))[0]:016X}", float(value))
-    return None
+UNDER_WAY = Kind("what is still being compiled", "void")
 
 
 class Unit:
@@ -170,11 +80,13 @@ class Unit:
         key = (function, kinds)
         if key not in self._made:
             name = f"{function.function.__name__}.{len(self._made)}"
-            self._made[key] = (name, NOTHING)  # taken
+            self._made[key] = (name, UNDER_WAY)
             writer = Writer(self, function.function)
             text, result = writer.define(name, kinds, "noinline cold " if function.seldom else "")
             self._texts.append(text)
             self._made[key] = (name, result)
+        elif self._made[key][1] is UNDER_WAY:
+            raise CompileError(f"{function.function.__name__} calls itself")
         return self._made[key]
 
     def place(self, name: str) -> str:
@@ -196,94 +108,21 @@ class Unit:
         return "\n".join(self._texts + declared + lines) + "\n"
 
 
-_ARITHMETIC: Mapping[type[ast.operator], tuple[Callable[[Any, Any], Any], Mapping[Kind, str]]] = {
-    ast.Add: (operator.add, {INT: "add", WORD: "add", FLOAT: "fadd"}),
-    ast.Sub: (operator.sub, {INT: "sub", WORD: "sub", FLOAT: "fsub"}),
-    ast.Mult: (operator.mul, {INT: "mul", WORD: "mul", FLOAT: "fmul"}),
-    ast.Div: (operator.truediv, {FLOAT: "fdiv"}),
-    ast.FloorDiv: (operator.floordiv, {WORD: "udiv"}),
-    ast.Mod: (operator.mod, {WORD: "urem"}),
-    ast.Pow: (operator.pow, {}),
-    ast.LShift: (operator.lshift, {INT: "shl", WORD: "shl"}),
-    ast.RShift: (operator.rshift, {INT: "ashr", WORD: "lshr"}),
-    ast.BitAnd: (operator.and_, {INT: "and", WORD: "and", TRUTH: "and"}),
-    ast.BitOr: (operator.or_, {INT: "or", WORD: "or", TRUTH: "or"}),
-    ast.BitXor: (operator.xor, {INT: "xor", WORD: "xor", TRUTH: "xor"}),
-}
-_COMPARISONS: Mapping[type[ast.cmpop], tuple[Callable[[Any, Any], Any], Mapping[Kind, str]]] = {
-    ast.Eq: (operator.eq, {INT: "icmp eq", WORD: "icmp eq", FLOAT: "fcmp oeq"}),
-    ast.NotEq: (operator.ne, {INT: "icmp ne", WORD: "icmp ne", FLOAT: "fcmp une"}),
-    ast.Lt: (operator.lt, {INT: "icmp slt", WORD: "icmp ult", FLOAT: "fcmp olt"}),
-    ast.LtE: (operator.le, {INT: "icmp sle", WORD: "icmp ule", FLOAT: "fcmp ole"}),
-    ast.Gt: (operator.gt, {INT: "icmp sgt", WORD: "icmp ugt", FLOAT: "fcmp ogt"}),
-    ast.GtE: (operator.ge, {INT: "icmp sge", WORD: "icmp uge", FLOAT: "fcmp oge"}),
-}
-_CONVERSIONS: Mapping[tuple[Kind, Kind], str] = {
-    (TRUTH, INT): "zext i1 {} to i64",
-    (TRUTH, FLOAT): "uitofp i1 {} to double",
-    (TRUTH, WORD): "zext i1 {} to i64",
-    (INT, FLOAT): "sitofp i64 {} to double",
-    (WORD, FLOAT): "uitofp i64 {} to double",
-    (FLOAT, INT): "fptosi double {} to i64",
-    (INT, TRUTH): "icmp ne i64 {}, 0",
-    (WORD, TRUTH): "icmp ne i64 {}, 0",
-    (FLOAT, TRUTH): "fcmp une double {}, 0.0",
-}
-_CASTS: Mapping[Any, Kind] = {int: INT, np.int64: INT, float: FLOAT, bool: TRUTH, np.uint64: WORD}
-_MATH: Mapping[Any, str] = {math.log: "log", math.exp: "exp", math.sqrt: "sqrt"}
 _UNKNOWN = object()
 
 
-class Writer:
+class Writer(Text):
     """Writes one part for arguments of given kinds."""
 
     def __init__(self, unit: Unit, function: FunctionType) -> None:
-        self.unit, self.function = unit, function
+        super().__init__(function)
+        self.unit = unit
         self.tree = _definitions(function.__code__.co_filename)[function.__name__]
-        self.node: ast.AST = self.tree
-        self.lines: list[str] = []
+        self.node = self.tree
         self.kept: list[str] = []  # the variables' places
         self.variables: dict[str, tuple[Kind, str]] = {}
-        self.numbered, self.block, self.over = 0, "begin", False  # over: nothing can follow here
         self.result: Kind | None = None
         self.loops: list[list[Any]] = []  # [where `continue` goes, where `break` goes, has one]
-
-    def fail(self, message: str) -> CompileError:
-        """An error with its place."""
-        line = getattr(self.node, "lineno", self.tree.lineno)
-        return CompileError(f"{Path(self.function.__code__.co_filename).name}:{line}: {message}")
-
-    # ---- text
-    def new(self, prefix: str = "v") -> str:
-        """A new name."""
-        self.numbered += 1
-        return f"{prefix}{self.numbered}"
-
-    def add(self, code: str) -> None:
-        """A line."""
-        self.lines.append(f"  {code}")
-
-    def value(self, kind: Kind, code: str) -> Value:
-        """A line that gives a value."""
-        name = f"%{self.new()}"
-        self.add(f"{name} = {code}")
-        return Value(kind, name)
-
-    def label(self, name: str) -> None:
-        """A block begins."""
-        self.lines.append(f"{name}:")
-        self.block, self.over = name, False
-
-    def jump(self, name: str) -> None:
-        """Go on there, unless this place is never reached."""
-        if not self.over:
-            self.add(f"br label %{name}")
-            self.over = True
-
-    def fork(self, value: Value, yes: str, no: str) -> None:
-        """Go on at one of two places."""
-        self.add(f"br i1 {value.text}, label %{yes}, label %{no}")
-        self.over = True
 
     # ---- a function
     def define(self, name: str, kinds: tuple[Kind, ...], attributes: str) -> tuple[str, Kind]:
@@ -317,18 +156,13 @@ class Writer:
             if self.over:
                 return
             self.node = statement
-            getattr(self, f"on_{type(statement).__name__}", self.unknown)(statement)
+            getattr(self, f"_on_{type(statement).__name__}", self.unknown)(statement)
 
-    def unknown(self, node: ast.AST) -> Any:
-        """Not a part of this language."""
-        self.node = node if hasattr(node, "lineno") else self.node
-        raise self.fail(f"a kernel has no {type(node).__name__}")
-
-    def on_Expr(self, node: ast.Expr) -> None:
+    def _on_Expr(self, node: ast.Expr) -> None:
         if not isinstance(node.value, ast.Constant):  # a docstring
             self.evaluate(node.value)
 
-    def on_Assign(self, node: ast.Assign) -> None:
+    def _on_Assign(self, node: ast.Assign) -> None:
         if isinstance(node.targets[0], ast.Tuple):
             assert isinstance(node.value, ast.Tuple)
             values = [self.evaluate(item) for item in node.value.elts]
@@ -339,11 +173,11 @@ class Writer:
         for target in node.targets:
             self.store(target, value)
 
-    def on_AugAssign(self, node: ast.AugAssign) -> None:
-        before = self.evaluate(_loaded(node.target))
+    def _on_AugAssign(self, node: ast.AugAssign) -> None:
+        before = self.evaluate(node.target)
         self.store(node.target, self.arithmetic(type(node.op), before, self.evaluate(node.value)))
 
-    def on_Return(self, node: ast.Return) -> None:
+    def _on_Return(self, node: ast.Return) -> None:
         if node.value is None:
             self.add("ret void")
         else:
@@ -354,7 +188,7 @@ class Writer:
                 self.add(f"ret {self.result.llvm} {self.converted(value, self.result).text}")
         self.over = True
 
-    def on_If(self, node: ast.If) -> None:
+    def _on_If(self, node: ast.If) -> None:
         test = self.truth(node.test)
         if test.constant is not None:
             self.statements(node.body if test.constant else node.orelse)
@@ -375,7 +209,7 @@ class Writer:
         if not ends:
             self.label(after)
 
-    def on_While(self, node: ast.While) -> None:
+    def _on_While(self, node: ast.While) -> None:
         test, after = self.new("test"), self.new("after")
         self.jump(test)
         self.label(test)
@@ -392,7 +226,7 @@ class Writer:
         if state[2]:
             self.label(after)
 
-    def on_For(self, node: ast.For) -> None:
+    def _on_For(self, node: ast.For) -> None:
         call = node.iter
         if not (isinstance(node.target, ast.Name) and isinstance(call, ast.Call) and self.static(call.func) is range):
             raise self.fail("a kernel loops over range(...) alone")
@@ -423,11 +257,11 @@ class Writer:
         yield state
         self.loops.pop()
 
-    def on_Break(self, _node: ast.Break) -> None:
+    def _on_Break(self, _node: ast.Break) -> None:
         self.loops[-1][2] = True
         self.jump(self.loops[-1][1])
 
-    def on_Continue(self, _node: ast.Continue) -> None:
+    def _on_Continue(self, _node: ast.Continue) -> None:
         self.jump(self.loops[-1][0])
 
     # ---- memory
@@ -498,45 +332,45 @@ class Writer:
         """An expression's value."""
         known = self.static(node)
         if isinstance(known, Feature):
-            return constant(known.name in self.unit.features) or self.unknown(node)
+            known = known.name in self.unit.features
         if known is not _UNKNOWN:
-            return constant(known) or self.unknown(node)
-        write: Callable[[Any], Value] = getattr(self, f"of_{type(node).__name__}", self.unknown)
+            return self.known(known, node)
+        write: Callable[[Any], Value] = getattr(self, f"_of_{type(node).__name__}", self.unknown)
         return write(node)
 
-    def of_Constant(self, node: ast.Constant) -> Value:
-        return constant(node.value) or self.unknown(node)
+    def _of_Constant(self, node: ast.Constant) -> Value:
+        return self.known(node.value, node)
 
-    def of_Name(self, node: ast.Name) -> Value:
+    def _of_Name(self, node: ast.Name) -> Value:
         if node.id not in self.variables:
             raise self.fail(f"nobody has set {node.id}")
         return self.load_variable(node.id)
 
-    def of_Attribute(self, node: ast.Attribute) -> Value:
+    def _of_Attribute(self, node: ast.Attribute) -> Value:
         return self.load(*self.field(node))
 
-    def of_Subscript(self, node: ast.Subscript) -> Value:
+    def _of_Subscript(self, node: ast.Subscript) -> Value:
         return self.load(*self.element(node))
 
-    def of_BinOp(self, node: ast.BinOp) -> Value:
+    def _of_BinOp(self, node: ast.BinOp) -> Value:
         return self.arithmetic(type(node.op), self.evaluate(node.left), self.evaluate(node.right))
 
-    def of_UnaryOp(self, node: ast.UnaryOp) -> Value:
+    def _of_UnaryOp(self, node: ast.UnaryOp) -> Value:
         if isinstance(node.op, ast.Not):
             value = self.truth(node.operand)
             if value.constant is not None:
-                return constant(not value.constant) or self.unknown(node)
+                return self.known(not value.constant, node)
             return self.value(TRUTH, f"xor i1 {value.text}, true")
         value = self.evaluate(node.operand)
         if not isinstance(node.op, ast.USub):
-            return self.unknown(node.op)
+            self.unknown(node.op)
         if value.constant is not None:
-            return constant(-value.constant) or self.unknown(node)
+            return self.known(-value.constant, node)
         if value.kind == FLOAT:
             return self.value(FLOAT, f"fneg double {value.text}")
         return self.arithmetic(ast.Sub, Value(INT, "0", 0), value)
 
-    def of_Compare(self, node: ast.Compare) -> Value:
+    def _of_Compare(self, node: ast.Compare) -> Value:
         sides = [self.evaluate(item) for item in (node.left, *node.comparators)]
         found: Value | None = None
         for number, op in enumerate(node.ops):
@@ -545,10 +379,11 @@ class Writer:
         assert found is not None
         return found
 
-    def of_BoolOp(self, node: ast.BoolOp) -> Value:
+    def _of_BoolOp(self, node: ast.BoolOp) -> Value:
         """`and`, `or`: the later ones are looked at only if the earlier ones do not decide."""
         decides = isinstance(node.op, ast.Or)
-        after, asked = self.new("after"), []
+        after = self.new("after")
+        asked: list[tuple[Value, str]] = []
         for number, item in enumerate(node.values):
             value = self.truth(item)
             if value.constant is not None and value.constant != decides:
@@ -563,15 +398,15 @@ class Writer:
             self.label(following)
         else:
             if not asked:
-                return constant(not decides) or self.unknown(node)
-            asked.append((constant(not decides) or self.unknown(node), self.block))
+                return self.known(not decides, node)
+            asked.append((self.known(not decides, node), self.block))
         self.jump(after)
         self.label(after)
         known = "true" if decides else "false"
         ways = [f"[ {known}, %{block} ]" for _, block in asked[:-1]] + [f"[ {asked[-1][0].text}, %{asked[-1][1]} ]"]
         return self.value(TRUTH, f"phi i1 {', '.join(ways)}")
 
-    def of_IfExp(self, node: ast.IfExp) -> Value:
+    def _of_IfExp(self, node: ast.IfExp) -> Value:
         test = self.truth(node.test)
         if test.constant is not None:
             return self.evaluate(node.body if test.constant else node.orelse)
@@ -586,7 +421,7 @@ class Writer:
         self.label(after)
         return self.load_variable(place)
 
-    def of_Call(self, node: ast.Call) -> Value:
+    def _of_Call(self, node: ast.Call) -> Value:
         called = self.static(node.func)
         arguments = [self.evaluate(item) for item in node.args]
         if isinstance(called, Part):
@@ -601,97 +436,13 @@ class Writer:
             return called.code(self, arguments)
         if called in (min, max):
             return self.least(arguments, ast.Lt if called is min else ast.Gt)
-        if called in _CASTS:
-            return self.converted(arguments[0], _CASTS[called], said=True)
-        if called in _MATH:
+        if called in CASTS:
+            return self.converted(arguments[0], CASTS[called], said=True)
+        if called in MATH:
             number = self.converted(arguments[0], FLOAT)
-            return self.value(FLOAT, f"call double {self.unit.math(_MATH[called])}(double {number.text})")
+            return self.value(FLOAT, f"call double {self.unit.math(MATH[called])}(double {number.text})")
         raise self.fail(f"a kernel cannot call {ast.unparse(node.func)}")
 
-    def least(self, values: Sequence[Value], comes_first: type[ast.cmpop]) -> Value:
-        """`min` or `max`: as in Python, the first of those that are equal."""
-        found = values[0]
-        for other in values[1:]:
-            found, other = self.alike(found, other)
-            better = self.comparison(comes_first, other, found)
-            found = self.value(
-                found.kind, f"select i1 {better.text}, {found.kind.llvm} {other.text}, {found.kind.llvm} {found.text}"
-            )
-        return found
-
-    # ---- numbers
     def truth(self, node: ast.expr) -> Value:
         """Is it true?"""
         return self.converted(self.evaluate(node), TRUTH, said=True)
-
-    def converted(self, value: Value, kind: Kind, said: bool = False) -> Value:
-        """The same as another kind; from a float to a whole number, or to and from a word, only if somebody `said` so."""
-        if value.kind == kind:
-            return value
-        if value.constant is not None and (kind == FLOAT or (kind == INT and value.kind == TRUTH) or said):
-            plain = value.constant if isinstance(value.constant, float) else int(value.constant)
-            if kind == WORD:
-                return word_constant(int(plain) & 0xFFFF_FFFF_FFFF_FFFF)
-            return constant({INT: int, FLOAT: float, TRUTH: bool}[kind](plain)) or self.unknown(self.node)
-        if value.constant is not None and kind == WORD and value.kind == INT:
-            return word_constant(value.constant)
-        if {value.kind, kind} == {INT, WORD} and said:
-            return Value(kind, value.text)
-        code = _CONVERSIONS.get((value.kind, kind))
-        if code is None or not (said or (value.kind, kind) in ((TRUTH, INT), (TRUTH, FLOAT), (INT, FLOAT))):
-            raise self.fail(f"a {value.kind.name} where a {kind.name} is needed")
-        return self.value(kind, code.format(value.text))
-
-    def alike(self, a: Value, b: Value) -> tuple[Value, Value]:
-        """Two numbers as the same kind."""
-        if a.kind == b.kind:
-            return a, b
-        kinds = {a.kind, b.kind}
-        kind = next((each for each in (FLOAT, WORD, INT) if each in kinds), INT)
-        return self.converted(a, kind), self.converted(b, kind)
-
-    def arithmetic(self, op: type[ast.operator], a: Value, b: Value) -> Value:
-        """Of two numbers."""
-        compute, codes = _ARITHMETIC[op]
-        if a.constant is not None and b.constant is not None and WORD not in (a.kind, b.kind):
-            return constant(compute(a.constant, b.constant)) or self.unknown(self.node)
-        if op is ast.Div:
-            a, b = self.converted(a, FLOAT), self.converted(b, FLOAT)
-        a, b = self.alike(a, b)
-        if a.kind == TRUTH and TRUTH not in codes:
-            a, b = self.converted(a, INT), self.converted(b, INT)
-        if a.kind == INT and op in (ast.FloorDiv, ast.Mod):
-            return self.divided(op, a, b)
-        if a.kind not in codes:
-            raise self.fail(f"no {op.__name__} of a {a.kind.name} in a kernel")
-        return self.value(a.kind, f"{codes[a.kind]} {a.kind.llvm} {a.text}, {b.text}")
-
-    def divided(self, op: type[ast.operator], a: Value, b: Value) -> Value:
-        """Whole numbers divided as in Python, downwards."""
-        rest = self.value(INT, f"srem i64 {a.text}, {b.text}")
-        signs = self.value(INT, f"xor i64 {rest.text}, {b.text}")
-        differ = self.value(TRUTH, f"icmp slt i64 {signs.text}, 0")
-        some = self.value(TRUTH, f"icmp ne i64 {rest.text}, 0")
-        below = self.arithmetic(ast.BitAnd, differ, some)
-        if op is ast.Mod:
-            more = self.value(INT, f"select i1 {below.text}, i64 {b.text}, i64 0")
-            return self.value(INT, f"add i64 {rest.text}, {more.text}")
-        quotient = self.value(INT, f"sdiv i64 {a.text}, {b.text}")
-        return self.arithmetic(ast.Sub, quotient, self.converted(below, INT))
-
-    def comparison(self, op: type[ast.cmpop], a: Value, b: Value) -> Value:
-        """Of two numbers."""
-        compute, codes = _COMPARISONS[op]
-        if a.constant is not None and b.constant is not None:
-            return constant(bool(compute(a.constant, b.constant))) or self.unknown(self.node)
-        a, b = self.alike(a, b)
-        if a.kind == TRUTH:
-            a, b = self.converted(a, INT), self.converted(b, INT)
-        if a.kind not in codes:
-            raise self.fail(f"no {op.__name__} of a {a.kind.name} in a kernel")
-        return self.value(TRUTH, f"{codes[a.kind]} {a.kind.llvm} {a.text}, {b.text}")
-
-
-def _loaded(target: ast.expr) -> ast.expr:
-    """The left side of an assignment, to be read."""
-    return target

@@ -27,7 +27,7 @@ def simulate(
     """Simulate a scenario and return the figures.
 
     `seed` (default: the scenario's) determines every random number; `graph` (default: the scenario's population) who follows
-    whom; `progress` is called with the done share, 0 to 1; both engines give the same bits, the plain one without Numba and
+    whom; `progress` is called with the done share, 0 to 1; both engines give the same bits, the plain one without llvmlite and
     slowly. Raises `ValueError`, in one line, for what can't be simulated.
     """
     seed = scenario.run.seed if seed is None else seed

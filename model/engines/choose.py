@@ -1,4 +1,4 @@
-"""Which engine runs a network: the compiled one where Numba can be imported, else the plain one."""
+"""Which engine runs a network: the compiled one where LLVM can be imported, else the plain one."""
 
 from __future__ import annotations
 
@@ -52,14 +52,14 @@ class Engine(Protocol):
 
 @cache
 def available(name: EngineName = "compiled") -> EngineName:
-    """The engine that will serve for `name`. Says so once, on stderr, when Numba is missing and the plain one has to.
+    """The engine that will serve for `name`. Says so once, on stderr, when llvmlite is missing and the plain one has to.
 
     Raises `ValueError` for a name that is no engine's.
     """
     if name not in ENGINES:
         raise ValueError(f"no engine {name!r} (there are: {', '.join(ENGINES)})")
     if name == "compiled" and not COMPILED:
-        print("flashcrowd: Numba cannot be imported; the plain engine serves, slower by far", file=sys.stderr)
+        print("flashcrowd: llvmlite cannot be imported; the plain engine serves, slower by far", file=sys.stderr)
         return "plain"
     return name
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from model import tables as t
-from model.kernel_compiler import Feature
+from model.kernel_words import Feature
 
 HOSTS = Feature("hosts")  # servers that are processes, run on hosts or are held
 CACHES = Feature("caches")
@@ -21,7 +21,8 @@ SHARING = Feature("sharing")  # processor sharing
 ALL = frozenset(feature.name for feature in (HOSTS, CACHES, TOPICS, TRIES, CHILDREN, SHARING))
 KERNELS: tuple[frozenset[str], ...] = (  # from small to large; each is compiled when it is first needed
     frozenset(),
-    frozenset({TRIES.name, TOPICS.name}),
+    frozenset({TOPICS.name, TRIES.name}),
+    frozenset({CACHES.name, CHILDREN.name, TOPICS.name}),  # the platform
     ALL,
 )
 _OPERATIONS = {  # the rows that need a feature

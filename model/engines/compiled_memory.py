@@ -145,7 +145,7 @@ class Memory:
         if self.get("observed"):
             self.reserve("told", self.get("told_len") + wanted)
         self.reserve_requests(0)
-        while self.get("cache_count") and len(self._arrays["cached"]) < 2 * (self.get("cached_used") + margin):
+        while len(self._arrays["cached"]) < 2 * (self.get("cached_used") + margin):
             self._rehash()
         if self.get("counts_keys"):  # a batch has at most as many keys as there are records, or as poll_max allows
             records = min(len(self._arrays["log"]), int(self._arrays["topics"]["poll_max"].max()))
@@ -203,7 +203,8 @@ class Memory:
             size *= 2
         self._keep("cached_before", old)
         self._keep("cached", np.zeros(size, c.CACHED))
-        self._kernel(self.address, REHASH, 0, 0, self.now())
+        if self.get("cache_count"):
+            self._kernel(self.address, REHASH, 0, 0, self.now())
         self._keep("cached_before", np.zeros(0, c.CACHED))
 
 

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from model.kernel_compiler import WORD, Intrinsic, Kind, Value, Writer, column_kind, row_kind
+from model.kernel_compiler import Writer
+from model.kernel_words import WORD, Intrinsic, Kind, Value, column_kind, row_kind
 from model.recording import CACHE_COUNTS, HOST_COUNTS, MARK, STATION_COUNTS, TOPIC_COUNTS
 from model.tables import BREAKER, BUDGET, CACHE, COLD, COST, DISTRIBUTION, QUOTA, STEP
 from model.tables import TOPIC as TOPIC_ROW

@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 
 from model import kernel_cache
 from model.kernel_cache import part
-from model.kernel_compiler import CompileError, Feature, Part, Unit, column_kind, row_kind
-from model.kernel_compiler import FLOAT as FLOAT_KIND
-from model.kernel_compiler import INT as INT_KIND
+from model.kernel_compiler import Unit
+from model.kernel_words import FLOAT, INT, CompileError, Feature, Part, column_kind, row_kind
 
 EXTRA = Feature("extra")
 SEVEN, TABLE = 7, {}
@@ -85,6 +84,11 @@ def with_extra(n):
     if not EXTRA:
         return n - 1
     return n.field_that_is_nowhere if not EXTRA else 0
+
+
+@part
+def endless(n):
+    return endless(n)
 
 
 def python(function):
@@ -168,7 +172,7 @@ def _here(function):
     ("source", "message"),
     [
         ("def f(n):\n    return [n]", "2: a kernel has no List"),
-        ("def f(n):\n    return m", "2: a kernel has no Name"),
+        ("def f(n):\n    return m", "2: nobody has set m"),
         ("def f(n):\n    x = 1\n    x = 2.5\n    return x", "3: a float where a whole number is needed"),
         ("def f(n):\n    return n.size", "2: a whole number has no size"),
         ("def f(n):\n    print(n)", "2: a kernel cannot call print"),
@@ -182,12 +186,17 @@ def test_what_the_language_has_not_is_an_error_with_its_place(tmp_path, source, 
     names = {"np": np}
     exec(compile(source, str(file), "exec"), names)
     with pytest.raises(CompileError, match=message):
-        Unit().entry("f", Part(names["f"]), INT_KIND, [INT_KIND])
+        Unit().entry("f", Part(names["f"]), INT, [INT])
 
 
 def test_the_result_must_be_what_the_signature_says():
     with pytest.raises(CompileError, match="returns a whole number, not a float"):
-        Unit().entry("collatz", collatz, FLOAT_KIND, [INT_KIND])
+        Unit().entry("collatz", collatz, FLOAT, [INT])
+
+
+def test_a_part_cannot_call_itself():
+    with pytest.raises(CompileError, match="endless calls itself"):
+        Unit().entry("endless", endless, INT, [INT])
 
 
 def test_only_compiled_functions_can_call_an_intrinsic():

@@ -57,7 +57,7 @@ def report(which):
     return json.loads(done.stdout)
 
 
-def test_with_and_without_numba_the_same_bits():
+def test_with_and_without_llvm_the_same_bits():
     compiled, plain = report("with"), report("without")
     assert compiled[0] is True
     assert plain[0] is False

@@ -6,6 +6,7 @@ import pytest
 from model import distributions as d
 from model import network as net
 from model.engines.choose import ENGINES, engine_for, make_environment
+from model.engines.compiled_features import ALL, KERNELS, covering, needed_by
 from model.tables import lower
 from tests.model.engines import fuzz
 
@@ -17,10 +18,32 @@ def test_random_networks_are_equal_to_the_last_bit(first):
         assert found == [], f"seed {seed}"
 
 
+@pytest.mark.parametrize("features", KERNELS[:-1], ids="+".join)
+def test_random_networks_are_equal_on_the_kernels_that_lack_features(features):
+    for seed in range(10):
+        found, given, *_ = fuzz.compare(seed, features)
+        assert found == [], f"seed {seed}"
+        assert needed_by(lower(given.network, 1)) <= features
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("first", range(1000, 1300, 100))
 def test_many_more_random_networks_are_equal(first):
     assert fuzz.main(first, first + 100) == 0
+
+
+def test_a_network_gets_the_smallest_kernel_that_has_what_it_needs():
+    serve = net.Serve("s", d.constant(1.0))
+
+    def chosen(*steps, discipline="fifo"):
+        network = net.Network((net.Operation("o", steps),), (net.Station("s", 1, discipline),))
+        return covering(needed_by(lower(network, 1)))
+
+    assert chosen(serve) == frozenset()
+    assert chosen(serve, net.Try((serve,))) == {"topics", "tries"}
+    assert chosen(net.Scatter((serve,), 2)) == {"caches", "children", "topics"}
+    assert chosen(net.Hold("s", (serve,))) == chosen(serve, discipline="processor_sharing") == ALL
+    assert list(KERNELS) == sorted(KERNELS, key=len)
 
 
 def test_the_random_networks_reach_everything():
