@@ -116,7 +116,7 @@ def _zone_loss(network: Network, engine: Controllable, fault: Fault) -> Iterator
         if name in network.names("stations"):
             normal = network.stations[_station(network, name)].servers
             left = normal - lost_servers(normal, fault.share_ratio)
-            yield from _capacity(network, engine, replace(fault, target=name, servers=left))
+            yield from _server_crash(network, engine, replace(fault, target=name, servers=left))
         else:
             members = network.topics[_group(network, name)].consumers
             for member in range(members - lost_servers(members, fault.share_ratio), members):

@@ -85,10 +85,11 @@ class Uploads:
     """Sizes of uploaded files, in parts of `part_bytes`, and what goes wrong on their way.
 
     - A part fails with `part_loss_ratio`, and by `part_failures_per_gib` on its way; it is sent again alone with `resume`, else the whole
-      file is.
+      file is. The store takes `store_rate_per_s` requests of clients that write (None: no limit) and refuses more.
     - The store's notification is lost with `notification_loss_ratio`; a sweep each `sweep_s` finds what was missed.
     - `viewed_files` are looked at, by popularity. The edge keeps a file for `edge_ttl_s`, as does a shield between
-      edge and store, if there is one, for `shield_ttl_s`; `browsers`: whether each user's own keeps what he has seen.
+      edge and store, if there is one, for `shield_ttl_s`, `edge_files` and `shield_files` at most (None: no limit); `browsers`: whether
+      each user's own keeps what he has seen. With `single_flight` who misses at the edge waits for a fetch that is under way.
     """
 
     least_bytes: int
@@ -103,6 +104,10 @@ class Uploads:
     sweep_s: float = 60.0
     shield_ttl_s: float | None = None
     browsers: bool = False
+    store_rate_per_s: float | None = None
+    edge_files: int | None = None
+    shield_files: int | None = None
+    single_flight: bool = False
 
 
 @dataclass(frozen=True)
@@ -119,7 +124,8 @@ class Notifications:
 class Search:
     """The index in `shards`, what it shows as of its last refresh; answers are cached for `cache_ttl_s`.
 
-    `distinct_queries` are asked, by Zipf's law with `query_popularity_exponent`.
+    `distinct_queries` are asked, by Zipf's law with `query_popularity_exponent`. The cache keeps `cache_answers` at most (None: no
+    limit); with `single_flight` who misses waits for an answer that is under way.
     """
 
     shards: int
@@ -127,6 +133,8 @@ class Search:
     cache_ttl_s: float
     distinct_queries: int
     query_popularity_exponent: float
+    cache_answers: int | None = None
+    single_flight: bool = False
 
 
 @dataclass(frozen=True)
@@ -239,7 +247,8 @@ class Fault:
     - `server_crash`: the same, but what those that go have in hand is lost: these attempts fail as if rejected.
     - `slow_server`: the servers of station `target` work at `speed` times their normal speed meanwhile.
     - `cache_flush`: the cache `target` loses all its entries at that moment.
-    - `zone_loss`: `share_ratio` of the servers of every one of `targets` are gone, rounded up; members of consumer groups crash.
+    - `zone_loss`: `share_ratio` of the servers of every one of `targets` are gone, rounded up, with what they have in hand; members
+      of consumer groups crash.
     """
 
     kind: FaultKind

@@ -5,8 +5,8 @@ slowest one decides. What a post's commit sets going is change data capture: the
 (`cdc_poll`), appended to topic `search`, written to the engine in bulk by the indexers, and visible after the engine's next
 refresh, somewhere within its interval. `search.searchable` is reached then. A cached answer is older still, by up to its TTL.
 
-The cache has an entry from the instant of the miss, where a real single-flight lets the others wait for the first one's answer:
-they are a little too fast here, and the engine is asked as often as there.
+Until an answer is there everybody who misses it asks the engine: a cold cache lets a herd through. With `single_flight` they wait for
+the first one's answer. The cache holds `cache_answers`, and drives out what was used longest ago.
 """
 
 from __future__ import annotations
@@ -47,7 +47,15 @@ def declare(scenario: Scenario) -> Part:
         topics=(_search(scenario),),
         milestones=(SEARCHABLE,),
         attributes=ATTRIBUTES,
-        caches=(Cache("search_answers", scenario.search.cache_ttl_s),),
+        caches=(
+            Cache(
+                CACHES[0],
+                scenario.search.cache_ttl_s,
+                scenario.search.cache_answers,
+                coalesce=scenario.search.single_flight,
+                stampede=not scenario.search.single_flight,
+            ),
+        ),
     )
 
 

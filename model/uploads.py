@@ -7,7 +7,8 @@
 | `uploads.complete` | the store puts the parts together and answers. Its notification then makes the API look at the object: size, first
   bytes, set the upload to success (`uploads.ready`) and publish the post, which fans out like any other |
 | `uploads.status` | the API |
-| `uploads.view` | the edge; what it has not got it fetches from the store, having asked the API where that is |
+| `uploads.view` | the edge; what it has not got it fetches from the store, having asked the API where that is. A browser's own
+  cache can stand before it, a shield behind it; each holds what was used last, as far as it has room |
 
 The requests of one upload do not know each other here: with arrivals by rate, `uploads.ready` counts from the completion's
 arrival. In the load test, whose users do one upload after the other, it counts from the upload's beginning, as on the reference.
@@ -17,8 +18,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from model.distributions import uniform
+from model.distributions import constant, uniform
 from model.network import (
+    Acquire,
     Arm,
     Branch,
     Cache,
@@ -28,9 +30,11 @@ from model.network import (
     Milestone,
     Operation,
     Publish,
+    Quota,
     Respond,
     Serve,
     Steps,
+    Try,
 )
 from model.part import Floats, Ids, Part
 from model.scenario import Scenario
@@ -43,20 +47,25 @@ LEAST_BYTES, MOST_BYTES = 1_000_000, 2_000_000_000  # source: the platform's des
 MEDIA_TYPES = (
     "image/gif", "image/heic", "image/jpeg", "image/png", "image/webp", "video/mp4", "video/quicktime", "video/webm",
 )  # fmt: skip
+_STORE_BURST_S = 0.1  # assumption: the store counts in tenths of a second
 _MIB = 2**20
 
 
 def declare(scenario: Scenario, committed: Steps = ()) -> Part:
     """The five operations, and the edge's cache. `committed`: what else the commit of an upload's post sets going."""
+    uploads = scenario.uploads
+    herd, shield_ttl_s = not uploads.single_flight, uploads.shield_ttl_s or uploads.edge_ttl_s
+    limited = uploads.store_rate_per_s
     return Part(
         operations=(_begin(scenario), _part(scenario), _complete(scenario, committed), _status(scenario), _view(scenario)),
         milestones=(READY,),
         attributes=ATTRIBUTES,
         caches=(
-            Cache(EDGE_CACHE, scenario.uploads.edge_ttl_s),
-            Cache(SHIELD_CACHE, scenario.uploads.shield_ttl_s or scenario.uploads.edge_ttl_s),
-            Cache(BROWSER_CACHE, scenario.uploads.edge_ttl_s),
+            Cache(EDGE_CACHE, uploads.edge_ttl_s, uploads.edge_files, coalesce=uploads.single_flight, stampede=herd),
+            Cache(SHIELD_CACHE, shield_ttl_s, uploads.shield_files, stampede=True),
+            Cache(BROWSER_CACHE, uploads.edge_ttl_s),
         ),
+        quotas=() if limited is None else (Quota("store_writes", limited, max(1.0, limited * _STORE_BURST_S)),),
     )
 
 
@@ -76,6 +85,17 @@ def _store(scenario: Scenario, name: str, per_byte: bool = False) -> Steps:
     times = scenario.service_times
     per = {"media_bytes": scenario.costs_s["object_store_mib"] / _MIB} if per_byte else {}
     return (Delay(times["network_store"]), Serve("object_store", times[name], per=per))
+
+
+def _write(scenario: Scenario, serve: Serve) -> Steps:
+    """A client's request that writes: beyond the store's rate it is refused with a 503, and the client comes again.
+
+    Source of the attempts and their backoff: AWS SDKs, retry mode "standard": 3 attempts, full jitter over 1 s, 2 s, … 20 s.
+    """
+    if scenario.uploads.store_rate_per_s is None:
+        return (serve,)
+    limited = (Acquire("store_writes", wait=False), serve)
+    return (Try(limited, attempts=3, backoff=constant(1.0), growth=2.0, jitter="full", backoff_max_s=20.0),)
 
 
 def _link(scenario: Scenario) -> Delay:
@@ -102,7 +122,7 @@ def _begin(scenario: Scenario) -> Operation:
 def _part(scenario: Scenario) -> Operation:
     per = {"media_bytes": scenario.costs_s["object_store_mib"] / _MIB}
     store = Serve("object_store", scenario.service_times["object_store_request"], per=per)
-    return Operation("uploads.part", (_link(scenario), store, Respond()))
+    return Operation("uploads.part", (_link(scenario), *_write(scenario, store), Respond()))
 
 
 def _complete(scenario: Scenario, committed: Steps) -> Operation:
@@ -111,7 +131,7 @@ def _complete(scenario: Scenario, committed: Steps) -> Operation:
         "uploads.complete",
         (
             Delay(times["network_client"]),
-            Serve("object_store", times["object_store_complete"]),
+            *_write(scenario, Serve("object_store", times["object_store_complete"])),
             Respond(),
             Branch((Arm(scenario.uploads.notification_loss_ratio, (Delay(uniform(0.0, scenario.uploads.sweep_s)),)),)),
             Delay(times["object_store_notification"]),
@@ -142,7 +162,8 @@ def _view(scenario: Scenario) -> Operation:
         *_store(scenario, "object_store_request", per_byte=True),
     )
     uploads = scenario.uploads
-    from_store: Steps = fetch if uploads.shield_ttl_s is None else (Lookup(SHIELD_CACHE, "media", miss=fetch),)
+    shielded = uploads.shield_ttl_s is not None or uploads.shield_files is not None
+    from_store: Steps = (Lookup(SHIELD_CACHE, "media", miss=fetch),) if shielded else fetch
     from_edge: Steps = (
         _link(scenario),
         Serve("edge", times["edge_view"], per={"media_bytes": costs["edge_mib"] / _MIB}),

@@ -108,6 +108,10 @@ _UPLOADS: Spec = {
     "sweep_s": Field(number(above=True)),
     "shield_ttl_s": Field(number(above=True), None),
     "browsers": Field(flag),
+    "store_rate_per_s": Field(number(above=True), None),
+    "edge_files": Field(whole(), None),
+    "shield_files": Field(whole(), None),
+    "single_flight": Field(flag),
 }
 _NOTIFICATIONS: Spec = {
     "online_ratio": Field(number(0, 1)),
@@ -129,6 +133,8 @@ _SEARCH: Spec = {
     "cache_ttl_s": Field(number(above=True)),
     "distinct_queries": Field(whole(1, 10_000_000)),
     "query_popularity_exponent": Field(number(0, 10)),
+    "cache_answers": Field(whole(), None),
+    "single_flight": Field(flag),
 }
 _STATION: Spec = {
     "servers": Field(whole(1, 1_000_000)),

@@ -7,6 +7,7 @@ import pytest
 from model.control import lost_servers, wanted_servers
 from model.scenario import Autoscaling, Fault
 from model.simulation import simulate
+from scenarios.fields import ScenarioError
 from scenarios.loader import load_scenario
 
 # Every second a request of 2.5 s: 2.5 of three servers are busy, or two members.
@@ -143,7 +144,7 @@ def test_a_flushed_cache_misses_again(tmp_path):
     path.write_text(PAGES)
     assert simulate(load_scenario(str(path))).recording.marks["time_s"].tolist() == [1, 21]
     path.write_text(PAGES.replace('target = "pages"', 'target = "page"'))
-    with pytest.raises(ValueError, match=r"no cache 'page' \(did you mean 'pages'\?\)"):
+    with pytest.raises(ScenarioError, match='faults #1.target: is "page"; did you mean "pages"'):
         simulate(load_scenario(str(path)))
     path.write_text(PAGES.replace("at_s = 20.5", "at_s = 20.5, speed = 2"))
     with pytest.raises(ValueError, match="speed: means nothing to a cache_flush"):

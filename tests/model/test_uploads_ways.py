@@ -1,4 +1,4 @@
-"""What can happen to uploads and views on their way: notifications are lost, tiers hold what is popular."""
+"""What can happen to uploads and views on their way: the store refuses, notifications are lost, tiers hold what is popular."""
 
 from dataclasses import replace
 
@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from model import platform
+from model.queueing_theory import lru_hit_ratio, zipf_popularity
 from model.simulation import simulate
 from model.transfer import MIB
 from model.uploads import parts_per_upload
@@ -20,6 +21,13 @@ def run(*overrides):
     return simulate(replace(scenario, slo={}))
 
 
+def test_an_edge_of_limited_size_hits_as_often_as_ches_approximation_says():
+    views = ["run.duration_s=120", "load.feed_opens_per_s=1", "load.views_per_feed_open=600", "load.uploads_per_feed_open=0"]
+    cache = ["uploads.viewed_files=2_000", "uploads.edge_files=200", "uploads.edge_ttl_minutes=1_000", "uploads.single_flight=true"]
+    results = run(*views, *cache, "stations.object_store.servers=100")
+    assert results.figure("caches.edge.hit_ratio") == pytest.approx(lru_hit_ratio(zipf_popularity(2_000, 0.8), 200), abs=0.02)
+
+
 def test_a_shield_and_browsers_keep_views_from_the_store():
     views = ["run.duration_s=60", "load.feed_opens_per_s=1", "load.views_per_feed_open=200", "load.uploads_per_feed_open=0"]
     cache = ["uploads.viewed_files=500", "uploads.edge_ttl_s=5", "stations.object_store.servers=100"]
@@ -31,6 +39,18 @@ def test_a_shield_and_browsers_keep_views_from_the_store():
     assert fetched("uploads.shield_ttl_minutes=60") < 0.2 * alone
     browsers = run(*views, *cache, "uploads.browsers=true")
     assert browsers.figure("stations.edge.throughput_per_s") < 0.95 * browsers.figure("uploads.view.throughput_per_s")
+
+
+def test_the_store_refuses_beyond_its_rate_and_clients_come_again():
+    uploads = ["run.duration_s=60", "load.feed_opens_per_s=10", "load.uploads_per_feed_open=1", "load.views_per_feed_open=0"]
+    free, short = run(*uploads), run(*uploads, "uploads.store_rate_per_s=25")  # twenty writes a second on average
+    assert np.sum(free.recording.failed_attempts) == 0
+    assert np.sum(short.recording.failed_attempts) > 50
+    # With 25 tokens a second for about 20.4 first attempts few are refused three times; those who came again waited half a second or more.
+    assert 0 < short.figure("uploads.part.rejected_ratio") < 0.05
+    waited = short.latencies_s("uploads.part") > 0.25
+    assert 0.05 < np.mean(waited) < 0.5
+    assert short.audit["conserved"]
 
 
 def test_a_lost_notification_waits_for_the_sweep():
