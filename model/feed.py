@@ -10,19 +10,30 @@
 
 A published post goes to topic `posts`; a dispatcher cuts the author's followers into batches and puts each on topic `fanout`;
 a fan-out worker writes one batch in one transaction. `feed.delivered` is reached then, for every follower of the batch.
+
+Two caches can stand before the database, each if the scenario gives it a TTL:
+
+| cache | key | holds | changes |
+|---|---|---|---|
+| `feed_pages` | the reader | his page, precomputed and pulled posts merged | with its TTL: a page is up to that much too old |
+| `author_posts` | an author who is pulled | his newest posts, which all who follow him read | when he posts, or with its TTL |
+
+A post of somebody whom everybody pulls so takes away an entry that everybody needs: a herd that reads the same from the database at
+once, unless the first has a lease and the others wait for him (`leases`; Nishtala et al., *Scaling Memcache at Facebook*, NSDI 2013).
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from model.network import Delay, Mark, Milestone, Operation, Publish, Respond, Scatter, Serve, Steps, Topic
+from model.network import Arm, Branch, Cache, Delay, Evict, Lookup, Mark, Milestone, Operation, Publish, Respond, Scatter, Serve, Steps, Topic
 from model.part import Floats, Ids, Part, connected, fetched, flushed, topic_of, work
 from model.population import FollowGraph
 from model.scenario import Scenario
 
 DELIVERED = Milestone("feed.delivered", since="answer")
 ATTRIBUTES = ("followees", "pulled", "rows", "scanned_posts", "batches", "batch_followers")
+PAGE_CACHE, AUTHOR_CACHE = CACHES = ("feed_pages", "author_posts")
 
 
 def declare(scenario: Scenario, committed: Steps = ()) -> Part:
@@ -34,8 +45,30 @@ def declare(scenario: Scenario, committed: Steps = ()) -> Part:
         operations=(_publish(scenario, committed), _open(scenario)),
         topics=(_posts(scenario), _fanout(scenario)),
         milestones=(DELIVERED,),
-        attributes=ATTRIBUTES,
+        attributes=(*ATTRIBUTES, *_cache_keys(scenario)),
+        caches=_caches(scenario),
     )
+
+
+def _caches(scenario: Scenario) -> tuple[Cache, ...]:
+    feed = scenario.feed
+    found = []
+    if feed.page_cache_ttl_s is not None:
+        found.append(Cache(PAGE_CACHE, feed.page_cache_ttl_s))
+    if feed.author_cache_ttl_s is not None:
+        found.append(Cache(AUTHOR_CACHE, feed.author_cache_ttl_s, coalesce=feed.leases, stampede=not feed.leases))
+    return tuple(found)
+
+
+def _cache_keys(scenario: Scenario) -> tuple[str, ...]:
+    pages = () if scenario.feed.page_cache_ttl_s is None else ("reader",)
+    authors = () if scenario.feed.author_cache_ttl_s is None else ("pulls", "pulled_author", "pulled_others", "publisher")
+    return (*pages, *authors)
+
+
+def changed(scenario: Scenario) -> Steps:
+    """What the commit of a post does to what is cached: its author's newest posts are others now."""
+    return () if scenario.feed.author_cache_ttl_s is None else (Evict(AUTHOR_CACHE, "publisher"),)
 
 
 def pull_threshold(scenario: Scenario) -> int | None:
@@ -51,21 +84,31 @@ def pull_threshold(scenario: Scenario) -> int | None:
 def _open(scenario: Scenario) -> Operation:
     times, costs = scenario.service_times, scenario.costs_s
     row_s = costs["database_feed_row"]
+    others = "pulled" if scenario.feed.author_cache_ttl_s is None else "pulled_others"
     per = {
         "naive": {"scanned_posts": costs["database_scanned_post"], "rows": row_s},
         "indexed": {"followees": costs["database_followee"], "rows": row_s},
         "push": {"rows": row_s},
-        "hybrid": {"pulled": costs["database_pulled"], "rows": row_s},
+        "hybrid": {others: costs["database_pulled"], "rows": row_s},
     }[scenario.feed.strategy]
+    page: Steps = connected(
+        scenario, (Delay(times["network_database"]), Serve("database", times["database_feed_page"], per=per))
+    )
+    ask_cache = (Delay(times["network_cache"]), Serve("feed_cache", times["cache_operation"]))
+    if scenario.feed.author_cache_ttl_s is not None:
+        read = connected(
+            scenario, (Delay(times["network_database"]), Serve("database", times["database_author_posts"]))
+        )
+        newest = Lookup(AUTHOR_CACHE, "pulled_author", miss=(*read, *ask_cache))
+        page = (*page, Branch((Arm("pulls", (*ask_cache, newest)),)))
+    if scenario.feed.page_cache_ttl_s is not None:
+        page = (*ask_cache, Lookup(PAGE_CACHE, "reader", miss=(*page, *ask_cache)))
     return Operation(
         "feed.open",
         (
             Delay(times["network_client"]),
             Serve("api", times["api_feed_open"], per={"rows": costs["api_feed_row"]}),
-            *connected(
-                scenario,
-                (Delay(times["network_database"]), Serve("database", times["database_feed_page"], per=per)),
-            ),
+            *page,
             *work(scenario, "api", "api_feed_answer"),
             Respond(),
         ),
@@ -148,7 +191,21 @@ def open_attributes(scenario: Scenario, graph: FollowGraph, users: Ids, posts_pe
         pulled = graph.pulled_counts(threshold)[users].astype(float)
         rows = np.minimum(page, (followees - pulled) * posts_per_author) + pulled * min(page, posts_per_author)
     scanned = np.full(len(users), float(graph.users * posts_per_author))
-    return {"followees": followees, "pulled": pulled, "rows": rows, "scanned_posts": scanned}
+    found = {"followees": followees, "pulled": pulled, "rows": rows, "scanned_posts": scanned}
+    if threshold is None:
+        return found | cache_keys(scenario, users, pulled, np.full(len(users), -1))
+    return found | cache_keys(scenario, users, pulled, graph.most_followed_pulled(threshold)[users])
+
+
+def cache_keys(scenario: Scenario, users: Ids, pulled: Floats, most_followed: Ids) -> dict[str, Floats]:
+    """What the caches are asked for as `users` open their feeds; of those they pull only the most followed one's posts are cached."""
+    found: dict[str, Floats] = {}
+    if scenario.feed.page_cache_ttl_s is not None:
+        found["reader"] = users.astype(float)
+    if scenario.feed.author_cache_ttl_s is not None:
+        pulls = np.asarray(most_followed >= 0, dtype=float)
+        found |= {"pulls": pulls, "pulled_author": most_followed.astype(float), "pulled_others": pulled - pulls}
+    return found
 
 
 def publish_attributes(scenario: Scenario, graph: FollowGraph, users: Ids) -> dict[str, Floats]:
@@ -158,4 +215,5 @@ def publish_attributes(scenario: Scenario, graph: FollowGraph, users: Ids) -> di
     if not scenario.feed.push_to_inactive:
         pushed = np.rint(pushed * (1 - scenario.feed.inactive_ratio))
     batches = np.ceil(pushed / scenario.feed.fanout_batch_followers)
-    return {"batches": batches, "batch_followers": pushed / np.maximum(batches, 1)}
+    found = {"batches": batches, "batch_followers": pushed / np.maximum(batches, 1)}
+    return found if scenario.feed.author_cache_ttl_s is None else {**found, "publisher": users.astype(float)}

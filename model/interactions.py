@@ -2,8 +2,8 @@
 
 The API appends an event to topic `interactions`, keyed by its post, and answers. Workers poll batches; a hot post's events
 are merged, so a batch costs something for each event and something for each distinct post. `interactions.applied` is reached
-when the batch is committed in the database. Then the posts' authors are told: an event on a topic of their notifications, by
-priority. The offset is committed after that, so a worker that dies between the two leaves
+when the batch is committed in the database. Then the posts' authors are told, in the way that notifications want it
+(`told`). The offset is committed after that, so a worker that dies between the two leaves
 events that are delivered again and change nothing.
 """
 
@@ -34,19 +34,14 @@ ATTRIBUTES = ("post", "author", "told_comment", "told_like", *log.ATTRIBUTES)
 EVENTS = ("interactions.like", "interactions.unlike", "interactions.comment")
 
 
-_TELL = Branch(
-    (
-        Arm("told_comment", (Publish("notifications_high", key="author"),)),
-        Arm("told_like", (Publish("notifications_low", key="author"),)),
-    )
-)
+def declare(scenario: Scenario, told: tuple[Steps, Steps] = ((), ())) -> Part:
+    """The operations like, unlike, comment and read, and the topic between the API and the database.
 
-
-def declare(scenario: Scenario) -> Part:
-    """The operations like, unlike, comment and read, and the topic between the API and the database."""
+    `told`: what telling an author of a comment and of a like takes.
+    """
     return Part(
         operations=(*(Operation(name, _accept(scenario)) for name in EVENTS), _read(scenario)),
-        topics=(_interactions(scenario),),
+        topics=(_interactions(scenario, told),),
         milestones=(APPLIED,),
         attributes=ATTRIBUTES,
     )
@@ -81,7 +76,7 @@ def _read(scenario: Scenario) -> Operation:
     )
 
 
-def _interactions(scenario: Scenario) -> Topic:
+def _interactions(scenario: Scenario, told: tuple[Steps, Steps]) -> Topic:
     times, costs = scenario.service_times, scenario.costs_s
     per = {"events": costs["database_interaction"], "keys": costs["database_hot_post"]}
     return topic_of(
@@ -96,7 +91,7 @@ def _interactions(scenario: Scenario) -> Topic:
             Mark(APPLIED.name),
             *work(scenario, "database", "database_authors"),
             *work(scenario, "interaction_processes", "worker_tell", {"events": costs["worker_event_told"]}),
-            Scatter((_TELL,), each_event=True),
+            Scatter((Branch((Arm("told_comment", told[0]), Arm("told_like", told[1]))),), each_event=True),
             Delay(times["kafka_commit"]),
         ),
         workers="interaction_workers",

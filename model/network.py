@@ -108,8 +108,8 @@ class Branch:
 class Scatter:
     """`count` child tasks (a number or an attribute), or one for each event of the batch; with `join` wait until all ended.
 
-    A failed child has ended too; its parent goes on. Children of `each_event` act in the name of their record's request, at
-    least once: after a redelivery their marks are reached again, whatever the topic's `idempotent` says.
+    A failed child has ended too; its parent goes on. Children of `each_event` act in the name of their record's request, with its
+    priority, at least once: after a redelivery their marks are reached again, whatever the topic's `idempotent` says.
 
     With `join="any"` the parent goes on as soon as one child has ended without failing, or all have failed; the others go on.
     `stagger` starts the second child so much later than the first, the third twice as much later, and so on, and not at all if

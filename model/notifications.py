@@ -5,16 +5,25 @@
 | online | notice to the API process that holds the stream, message on the WebSocket |
 | offline | push by a provider with a quota for all of the platform |
 
-Interaction workers put an event on topic `notifications_high` (comments) or `notifications_low` (likes): Kafka has no
-priority, and with a topic for each tier no comment waits in the log behind likes. A worker stores a batch of events in the
-recipients' inboxes, then delivers each. At the provider's quota both tiers stand in one line, but each group has at most
-`consumers` * `poll_max` messages in it: so many likes can be ahead of a comment.
+How comments get ahead is the scenario's choice of `tiers`:
+
+| tiers | comments and likes |
+|---|---|
+| `topics` | topic `notifications_high` and `notifications_low`, each with workers of its own: Kafka has no priorities |
+| `shared` | topic `notifications_low` for both, with all workers: a comment waits behind the likes that are ahead in the log |
+| `queue` | a queue with priorities, as of RabbitMQ: `notification_dispatchers` take one message at a time, comments first; with the
+  station's `ageing_s` a like that has waited so long goes before a comment that comes now |
+
+A worker of a topic stores a batch of events in the recipients' inboxes, then delivers each. At the provider's quota both tiers stand
+in one line, but each group has at most `consumers` * `poll_max` messages in it: so many likes can be ahead of a comment.
 
 The first like of a post is delivered at once. Later ones are gathered until the window ends and cost one message: "and 20
 others". `notifications.delivered.comment` and `.like` are reached for each event, when the device's channel has it.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 
@@ -25,10 +34,12 @@ from model.network import (
     Branch,
     Cache,
     Delay,
+    Hold,
     Lookup,
     Mark,
     Milestone,
     Operation,
+    Publish,
     Quota,
     Respond,
     Scatter,
@@ -42,6 +53,7 @@ from model.scenario import Scenario
 COMMENT_DELIVERED = Milestone("notifications.delivered.comment", since="answer")
 LIKE_DELIVERED = Milestone("notifications.delivered.like", since="answer")
 ATTRIBUTES = ("online",)
+BEHIND = ("interactions.like", "interactions.unlike")  # in a queue with priorities
 STATIONS = ("push_provider",)
 CACHES = ("told_of_likes", "gathered_likes")
 _SPREAD = 2_654_435_761  # Knuth's multiplicative hash, modulo 2^32
@@ -56,10 +68,7 @@ def declare(scenario: Scenario) -> Part:
             Operation("notifications.subscribe", _register(scenario, "database_subscribe")),
             Operation("notifications.stream", _register(scenario, "database_connect")),
         ),
-        topics=(
-            _topic(scenario, "notifications_high", (*_deliver(scenario), Mark(COMMENT_DELIVERED.name))),
-            _topic(scenario, "notifications_low", (_gather(scenario),)),
-        ),
+        topics=_topics(scenario),
         milestones=(COMMENT_DELIVERED, LIKE_DELIVERED),
         attributes=ATTRIBUTES,
         caches=(
@@ -68,6 +77,41 @@ def declare(scenario: Scenario) -> Part:
         ),
         quotas=(Quota("push", settings.push_quota_per_s, settings.push_quota_burst),),
     )
+
+
+def _of_comment(scenario: Scenario) -> Steps:
+    return (*_deliver(scenario), Mark(COMMENT_DELIVERED.name))
+
+
+def _topics(scenario: Scenario) -> tuple[Topic, ...]:
+    of_comment, of_like = _of_comment(scenario), (_gather(scenario),)
+    match scenario.notifications.tiers:
+        case "topics":
+            return _topic(scenario, "notifications_high", of_comment), _topic(scenario, "notifications_low", of_like)
+        case "shared":
+            of_both = (Branch((Arm("told_comment", of_comment), Arm("told_like", of_like))),)
+            both = _topic(scenario, "notifications_low", of_both)
+            return (replace(both, consumers=both.consumers + scenario.stations["notification_workers_high"].servers),)
+    return ()
+
+
+def told(scenario: Scenario) -> tuple[Steps, Steps]:
+    """What telling an author of a comment, and of a like, takes whoever has applied it."""
+    match scenario.notifications.tiers:
+        case "topics":
+            return (Publish("notifications_high", key="author"),), (Publish("notifications_low", key="author"),)
+        case "shared":
+            return (Publish("notifications_low", key="author"),), (Publish("notifications_low", key="author"),)
+    return _dispatch(scenario, "told_comment", _of_comment(scenario)), _dispatch(scenario, "told_like", (_gather(scenario),))
+
+
+def _dispatch(scenario: Scenario, event: str, deliver: Steps) -> Steps:
+    """Put it into the queue; a dispatcher stores and delivers it, one at a time. Attribute `event` is 1."""
+    times = scenario.service_times
+    per = {event: scenario.costs_s["database_notification"]}
+    store = (Delay(times["network_database"]), Serve("database", times["database_notify_batch"], per=per))
+    handed = Scatter((Hold("notification_dispatchers", (*store, *deliver)),), join=False)
+    return (Delay(times["kafka_acknowledgement"]), handed)
 
 
 def _register(scenario: Scenario, statement: str) -> Steps:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -38,7 +39,7 @@ MILESTONES = (
     notifications.LIKE_DELIVERED,
     search.SEARCHABLE,
 )
-CACHES = (*uploads.CACHES, *search.CACHES, *notifications.CACHES)
+CACHES = (*feed.CACHES, *uploads.CACHES, *search.CACHES, *notifications.CACHES)
 # The other stations of a scenario are consumer groups.
 PROCESSES = ("dispatcher_processes", "fanout_processes", "interaction_processes", "broker")
 """CPU of workers and broker, where the scenario says that their work costs something: they are there if they are used."""
@@ -49,10 +50,10 @@ def build_network(scenario: Scenario) -> Network:
     """The scenario's own network, or the platform with all its rooms."""
     if scenario.declared is not None:
         return scenario.declared.network
-    committed = search.captured(scenario)
+    committed = (*feed.changed(scenario), *search.captured(scenario))
     parts = (
         feed.declare(scenario, committed),
-        interactions.declare(scenario),
+        interactions.declare(scenario, notifications.told(scenario)),
         uploads.declare(scenario, committed),
         notifications.declare(scenario),
         search.declare(scenario),
@@ -70,7 +71,11 @@ def build_network(scenario: Scenario) -> Network:
         settings.station(name) for name, settings in scenario.stations.items() if name in STATIONS or name in used
     )
     return Network(
-        operations=tuple(operation for part in parts for operation in part.operations),
+        operations=tuple(
+            replace(operation, priority=_priority(scenario, operation.name))
+            for part in parts
+            for operation in part.operations
+        ),
         stations=stations,
         topics=tuple(topic for part in parts for topic in part.topics),
         caches=tuple(cache for part in parts for cache in part.caches),
@@ -79,6 +84,12 @@ def build_network(scenario: Scenario) -> Network:
         milestones=tuple(milestone for part in parts for milestone in part.milestones),
         hosts=scenario.hosts,
     )
+
+
+def _priority(scenario: Scenario, operation: str) -> int:
+    """As the scenario says; where notifications stand in a queue with priorities, likes come after comments."""
+    behind = scenario.notifications.tiers == "queue" and operation in notifications.BEHIND
+    return scenario.priorities.get(operation, int(behind))
 
 
 def _ground(scenario: Scenario) -> Part:

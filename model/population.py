@@ -110,6 +110,16 @@ class FollowGraph:
         pulled = ~self.is_precomputed(threshold)[self.followee_ids]
         return np.diff(_offsets(pulled)[self.followee_offsets])
 
+    def most_followed_pulled(self, threshold: int) -> Counts:
+        """Of each user's followees with more than `threshold` followers the one with the most; -1 for none. Shape (users,)."""
+        counts = self.follower_counts[self.followee_ids]
+        users = np.repeat(np.arange(self.users), self.followee_counts)
+        chosen = counts > threshold
+        order = np.argsort(counts[chosen], kind="stable")  # the last assignment to a place stays
+        most = np.full(self.users, -1, np.int64)
+        most[users[chosen][order]] = self.followee_ids[chosen][order]
+        return most
+
     def pulled_followees_of(self, user: int, threshold: int) -> Ids:
         """Those whom `user` follows and who have more than `threshold` followers, ascending."""
         followees = self.followees_of(user)

@@ -249,12 +249,9 @@ class Results:
         """A figure by the name objectives use: "feed.open.p99_s", "stations.api.utilisation", "topics.fanout.max_lag"."""
         subject, _, what = name.rpartition(".")
         kind, _, part = subject.partition(".")
-        if kind == "stations" and part in self.station_figures:
-            return _number(self.station_figures[part][what])
-        if kind == "topics" and part in self.topic_figures:
-            return _number(self.topic_figures[part][what])
-        if kind == "caches" and part in self.cache_figures:
-            return _number(self.cache_figures[part][what])
+        parts = {"stations": self.station_figures, "topics": self.topic_figures, "caches": self.cache_figures}
+        if kind in parts and subject not in self.operation_figures:
+            return _number(parts[kind].get(part, {}).get(what))  # None: a setting may have left it out of the network
         figures = (self.operation_figures | self.milestone_figures)[subject]
         if what == "throughput_per_s":
             return _number(figures[what])

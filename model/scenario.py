@@ -16,6 +16,8 @@ from model.network import Discipline, Network, Station
 
 Strategy = Literal["naive", "indexed", "push", "hybrid"]
 STRATEGIES: tuple[Strategy, ...] = ("naive", "indexed", "push", "hybrid")
+Tiers = Literal["topics", "shared", "queue"]
+TIERS: tuple[Tiers, ...] = ("topics", "shared", "queue")
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,9 @@ class Feed:
 
     `inactive_ratio` of every author's followers open no feed during the run; with `push_to_inactive` false nothing is written
     for them, and their first page after a return is pulled (assumption: none returns during a run).
+
+    Readers' pages are cached for `page_cache_ttl_s`, the newest posts of authors who are pulled for `author_cache_ttl_s` or until they
+    post (None: no such cache); with `leases` one of those who miss an author's posts reads them, and the others wait for him.
     """
 
     strategy: Strategy
@@ -78,6 +83,9 @@ class Feed:
     fanout_batch_followers: int
     inactive_ratio: float = 0.0
     push_to_inactive: bool = True
+    page_cache_ttl_s: float | None = None
+    author_cache_ttl_s: float | None = None
+    leases: bool = False
 
 
 @dataclass(frozen=True)
@@ -112,12 +120,16 @@ class Uploads:
 
 @dataclass(frozen=True)
 class Notifications:
-    """Who is told how: the share of users who hold a stream; how long likes are gathered; the push providers' quota."""
+    """Who is told how: the share of users who hold a stream; how long likes are gathered; the push providers' quota.
+
+    `tiers`: comments come before likes by a topic for each ("topics"), by a queue with priorities ("queue"), or not ("shared").
+    """
 
     online_ratio: float
     like_window_s: float
     push_quota_per_s: float
     push_quota_burst: float
+    tiers: Tiers = "topics"
 
 
 @dataclass(frozen=True)
@@ -150,6 +162,9 @@ class StationSettings:
     cold: IdleFactors = ()
     gc_every: int = 0
     gc_pause_s: float = 0.0
+    shed_above: int | None = None
+    shed_keeps: int = 0
+    ageing_s: float = 0.0
 
     def station(self, name: str) -> Station:
         """The station of this name."""
@@ -323,3 +338,4 @@ class Scenario:
     closed_users: tuple[ClosedUsers, ...] = ()
     autoscaling: tuple[Autoscaling, ...] = ()
     prices: Mapping[str, float] = field(default_factory=dict)
+    priorities: Mapping[str, int] = field(default_factory=dict)  # by operation; 0, the most urgent, for what is not named

@@ -11,6 +11,7 @@ from model.hosts import Host
 from model.network import DISCIPLINES, Network
 from model.scenario import (
     STRATEGIES,
+    TIERS,
     Feed,
     Load,
     Notifications,
@@ -94,6 +95,9 @@ _FEED: Spec = {
     "fanout_batch_followers": Field(whole(1)),
     "inactive_ratio": Field(number(0, 1)),
     "push_to_inactive": Field(flag),
+    "page_cache_ttl_s": Field(number(above=True), None),
+    "author_cache_ttl_s": Field(number(above=True), None),
+    "leases": Field(flag),
 }
 _UPLOADS: Spec = {
     "least_bytes": Field(number(above=True)),
@@ -118,6 +122,7 @@ _NOTIFICATIONS: Spec = {
     "like_window_s": Field(number(above=True)),
     "push_quota_per_s": Field(number(above=True)),
     "push_quota_burst": Field(number(1)),
+    "tiers": Field(choice(TIERS)),
 }
 _WORKLOAD: Spec = {
     "daily_amplitude_ratio": Field(number(0, 1)),
@@ -140,6 +145,9 @@ _STATION: Spec = {
     "servers": Field(whole(1, 1_000_000)),
     "discipline": Field(choice(DISCIPLINES), "fifo"),
     "queue_limit": Field(whole(0), None),
+    "shed_above": Field(whole(0), None),
+    "shed_keeps": Field(whole(-1000, 1000), 0),
+    "ageing_s": Field(number(), 0.0),
 }
 _MEMBERS: Spec = {"servers": _STATION["servers"]}
 _TOPIC: Spec = {
@@ -262,6 +270,14 @@ def read_stations(
         return settings
 
     return _named(place, value, known, station)
+
+
+def read_priorities(place: Place, value: Any, operations: Sequence[str]) -> dict[str, int]:
+    """`[priorities]`: operations and how urgent they are; a smaller number goes first."""
+    table = as_table(place, value)
+    for key in table:
+        choice(tuple(operations))(place.at(key), key)
+    return {key: int(whole(-1000, 1000)(place.at(key), one)) for key, one in table.items()}
 
 
 def read_topics(place: Place, value: Any, known: Mapping[str, Any]) -> dict[str, TopicSettings]:

@@ -30,7 +30,9 @@ from model.engines.compiled_tables import (
     failed_attempts,
     finished,
     log,
+    operation,
     outcome,
+    priority_class,
     quotas,
     stations,
     steps,
@@ -277,6 +279,7 @@ def scatter_events(sim: Any, i: int, step: Any) -> None:
                 path = path_of(row.path, np.uint64(task.row))
                 child = new_child(sim, i, step.join, row.request, path, step.target, row.attributes)
                 child.ordinal, child.weight, child.late = row.ordinal, row.weight, late
+                child.priority = priority_class(sim)[operation(sim)[row.request]]
                 late += 1
                 r = row.next
 

@@ -467,7 +467,8 @@ class Plain:
             assert task.topic is not None
             for record in task.topic.records_of(task.member):
                 path = child_path(record.path, task.row)
-                child = Task(record.request, path, step["target"], record.attributes, task.priority_class)
+                priority_class = int(self.tables.priority_class[self.operation[record.request]])
+                child = Task(record.request, path, step["target"], record.attributes, priority_class)
                 child.ordinal, child.weight = record.ordinal, record.weight
                 children.append(child)
         else:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from model.feed import pull_threshold
+from model.feed import cache_keys, pull_threshold
 from model.live.asked import Asked, Outcome
 from model.live.posts import LivePosts, Post
 from model.part import Ids
@@ -31,7 +31,7 @@ class LiveFeed:
     goes_on = frozenset({"feed.publish"})
 
     def __init__(self, scenario: Scenario, graph: FollowGraph, posts: LivePosts) -> None:
-        self.settings, self.graph, self.posts = scenario.feed, graph, posts
+        self.scenario, self.settings, self.graph, self.posts = scenario, scenario.feed, graph, posts
         self.threshold = pull_threshold(scenario)
         self.follower_counts = graph.follower_counts
         self.written: defaultdict[int, list[Post]] = defaultdict(list)  # Feed rows since the start, by follower
@@ -54,7 +54,8 @@ class LiveFeed:
         followers = self._pushed_followers(asked.user)
         batches = -(-len(followers) // self.settings.fanout_batch_followers)
         asked.kept = {"followers": followers, "batches": batches}
-        return {"batches": float(batches), "batch_followers": len(followers) / max(1, batches)}
+        found = {"batches": float(batches), "batch_followers": len(followers) / max(1, batches)}
+        return found if self.settings.author_cache_ttl_s is None else {**found, "publisher": float(asked.user)}
 
     def _limit(self, asked: Asked) -> int:
         return int(asked.arguments.get("limit") or self.settings.page_size)
@@ -66,9 +67,15 @@ class LiveFeed:
         else:
             written = len(self._seeded_ids(user)) + len(self.written.get(user, ()))
             rows = min(limit, written) + sum(min(limit, self.posts.count_of(author)) for author in pulled)
+        most = -1
+        if self.threshold is not None and pulled:
+            most = max(pulled, key=lambda author: (self.follower_counts[author], author))
+        known = 0.0 if self.threshold is None else float(len(pulled))
+        keys = cache_keys(self.scenario, np.array([user]), np.array([known]), np.array([most]))
         return {
+            **{name: float(value[0]) for name, value in keys.items()},
             "followees": float(len(self._followees(user))),
-            "pulled": 0.0 if self.threshold is None else float(len(pulled)),
+            "pulled": known,
             "rows": float(rows),
             "scanned_posts": float(self.posts.count),
         }

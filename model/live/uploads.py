@@ -12,6 +12,9 @@ from model.scenario import Scenario
 from model.uploads import LEAST_BYTES, MEDIA_TYPES, MOST_BYTES, READY, part_lengths
 
 
+_MOST_MEDIA = 1e7  # keys of users' own caches are apart
+
+
 @dataclass
 class Upload:
     """One upload; `received` has the length of each stored part by its number."""
@@ -75,7 +78,8 @@ class LiveUploads:
             case "uploads.view":
                 media = int(asked.arguments["media"])
                 upload = self.uploads.get(media)
-                return {"media": float(media), "media_bytes": float(upload.size_bytes if upload else 0)}
+                seen = float(asked.user) * _MOST_MEDIA + media
+                return {"media": float(media), "media_bytes": float(upload.size_bytes if upload else 0), "seen_media": seen}
             case "uploads.complete":
                 upload = self.uploads.get(int(asked.arguments["upload"]))
                 if upload is not None and upload.whole and not upload.completed:  # only the first completion publishes

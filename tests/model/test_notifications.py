@@ -49,6 +49,28 @@ class TestDurations:
         assert delivered(record, milestone) == [STORED_S + way_s]
         assert topic(record, f"notifications_{tier}")["consumed"] == 1
 
+    def test_a_shared_topic_delivers_both_with_all_workers(self):
+        settings = small("notifications.tiers='shared'")
+        record = run_small(settings, (0, "interactions.like", told("like")), (100, "interactions.comment", told("comment")))
+        assert delivered(record, LIKE) == [STORED_S + BY_PUSH_S]
+        assert delivered(record, COMMENT) == [100 + STORED_S + BY_PUSH_S]
+        assert record.tables.network.names("topics").count("notifications_high") == 0
+        assert topic(record, "notifications_low")["consumers"] == 4
+
+    @pytest.mark.parametrize(("ageing_s", "order"), [(0.0, "clcl"), (30.0, "clcl"), (3.0, "cllc")])
+    def test_in_a_queue_comments_go_first_unless_likes_have_waited_long(self, ageing_s, order):
+        settings = small(
+            "notifications.tiers='queue'", "stations.notification_dispatchers.servers=1", "notifications.like_window_s=0.001",
+            f"stations.notification_dispatchers.ageing_s={ageing_s}", "notifications.push_quota_per_s=1_000",
+        )  # fmt: skip
+        calls = [(0, "comment", 5), (4, "like", 6), (8, "like", 8), (12, "comment", 7)]  # while the first is told
+        record = run_small(settings, *[(at_s, f"interactions.{kind}", told(kind, post)) for at_s, kind, post in calls])
+        both = sorted((instant, name) for instant, name, _ in marks(record) if name in (COMMENT, LIKE))
+        assert "".join(name.rpartition(".")[2][0] for _, name in both) == order
+        each_s = 0.25 + 2 + 1 / 8 + BY_PUSH_S  # one at a time: stored and delivered
+        first_s = APPLIED_S + 0.5 + each_s
+        assert [instant for instant, _ in both] == [first_s + each_s * number for number in range(4)]
+
     @pytest.mark.parametrize("operation", ["interactions.unlike", "interactions.like"])
     def test_who_is_not_told_costs_nothing(self, operation):
         record = run_small(small(), (0, operation, {"post": 5.0, "author": 1.0}))
