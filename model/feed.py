@@ -100,7 +100,7 @@ def _open(scenario: Scenario) -> Operation:
             scenario, (Delay(times["network_database"]), Serve("database", times["database_author_posts"]))
         )
         newest = Lookup(AUTHOR_CACHE, "pulled_author", miss=(*read, *ask_cache))
-        page = (*page, Branch((Arm("pulls", (*ask_cache, newest)),)))
+        page = (Branch((Arm("pulls", (*ask_cache, newest)),)), *page)
     if scenario.feed.page_cache_ttl_s is not None:
         page = (*ask_cache, Lookup(PAGE_CACHE, "reader", miss=(*page, *ask_cache)))
     return Operation(
