@@ -99,6 +99,8 @@ def _media(results: Results) -> list[CostLine]:
     handled = float(results.station_figures["object_store"]["throughput_per_s"] or 0.0) * HOUR_S
     reads = max(0.0, handled - writes)
     views = per_hour("uploads.view")
+    # Little's law for bytes: half a file each, kept until it is aborted.
+    left_gb = per_hour("uploads.begin") * uploads.abandoned_ratio * mean_bytes / 2 * uploads.abandoned_kept_s / HOUR_S / _GIGABYTE
     stored_gb = per_hour("uploads.complete") * MONTH_HOURS * mean_bytes / _GIGABYTE  # a month's uploads, kept
     return [
         CostLine("object_store, writes", f"{writes:.3g} per hour", writes / 1000 * prices["store_put_per_1k_usd"]),
@@ -107,6 +109,9 @@ def _media(results: Results) -> list[CostLine]:
             "object_store, kept",
             f"{stored_gb:.3g} GB, a month's uploads",
             stored_gb * prices["store_gb_month_usd"] / MONTH_HOURS,
+        ),
+        CostLine(
+            "object_store, abandoned parts", f"{left_gb:.3g} GB", left_gb * prices["store_gb_month_usd"] / MONTH_HOURS
         ),
         CostLine("cdn, requests", f"{views:.3g} per hour", views / 1000 * prices["cdn_per_1k_requests_usd"]),
         CostLine(

@@ -26,7 +26,23 @@ from __future__ import annotations
 
 import numpy as np
 
-from model.network import Arm, Branch, Cache, Delay, Evict, Lookup, Mark, Milestone, Operation, Publish, Respond, Scatter, Serve, Steps, Topic
+from model.network import (
+    Arm,
+    Branch,
+    Cache,
+    Delay,
+    Evict,
+    Lookup,
+    Mark,
+    Milestone,
+    Operation,
+    Publish,
+    Respond,
+    Scatter,
+    Serve,
+    Steps,
+    Topic,
+)
 from model.part import Floats, Ids, Part, connected, fetched, flushed, topic_of, work
 from model.population import FollowGraph
 from model.scenario import Scenario

@@ -259,6 +259,7 @@ class Topic:
     - A member that crashes loses its batch; `session_timeout_s` later its partitions go to the others, who get the same
       records again, nothing being committed. Marks of a record that was applied already count once if `idempotent`.
     - A batch that fails (a full queue) is not committed; the member gets it again after `retry_s`.
+    - Back-pressure: while `lag_limit` records or more are in the log and not committed, who publishes is refused, as if rejected.
     - `workers` is the name under which the members are reported among the stations.
     """
 
@@ -275,6 +276,7 @@ class Topic:
     retry_s: float = 0.1  # assumption
     idempotent: bool = True
     workers: str | None = None
+    lag_limit: int | None = None
 
 
 @dataclass(frozen=True)
@@ -610,4 +612,7 @@ def _check_topic(topic: Topic) -> None:
         _require(getattr(topic, name) >= 1, f"{where}: {name} must be 1 or more, not {getattr(topic, name)}")
     for name in ("linger_s", "poll_wait_s", "session_timeout_s"):
         _require(getattr(topic, name) >= 0, f"{where}: {name} must be 0 or more, not {getattr(topic, name)}")
+    _require(
+        topic.lag_limit is None or topic.lag_limit >= 1, f"{where}: lag_limit must be 1 or more, not {topic.lag_limit}"
+    )
     _require(topic.retry_s > 0, f"{where}: retry_s must be more than 0, not {topic.retry_s}")

@@ -65,5 +65,6 @@ def topic_of(scenario: Scenario, name: str, steps: Steps, *, workers: str) -> To
         poll_max=settings.poll_max,
         poll_wait_s=settings.poll_wait_s,
         session_timeout_s=settings.session_timeout_s,
+        lag_limit=settings.lag_limit,
         workers=workers,
     )

@@ -11,6 +11,7 @@ from model import feed, interactions, log, notifications, search, uploads
 from model.network import Delay, Hold, Network, Operation, Respond, Serve, walk
 from model.part import Floats, Ids, Part
 from model.population import FollowGraph, read_edge_list, synthetic_graph
+from model.scaling import scale_up
 from model.scenario import Population, Scenario
 
 OPERATIONS = (
@@ -108,7 +109,8 @@ def _ground(scenario: Scenario) -> Part:
 def build_graph(population: Population, seed: int) -> FollowGraph:
     """The follow graph that a scenario names or describes. Raises `ValueError` for a malformed edge list."""
     if population.graph is not None:
-        return read_edge_list(population.graph, population.both_ways)
+        graph = read_edge_list(population.graph, population.both_ways)
+        return graph if population.copies == 1 else scale_up(graph, population.copies, seed)
     return synthetic_graph(
         population.users, population.mean_followees, population.follower_exponent, population.celebrities, seed
     )
@@ -123,6 +125,7 @@ def arrival_rates(scenario: Scenario) -> dict[str, float]:
     opens = load.feed_opens_per_s * factor
     likes = opens * load.likes_per_feed_open
     begun = opens * load.uploads_per_feed_open
+    abandoned = scenario.uploads.abandoned_ratio
     return {
         "feed.publish": opens * load.publishes_per_feed_open,
         "feed.open": opens,
@@ -131,9 +134,9 @@ def arrival_rates(scenario: Scenario) -> dict[str, float]:
         "interactions.comment": likes * load.comments_per_like,
         "interactions.read": opens * load.reads_per_feed_open,
         "uploads.begin": begun,
-        "uploads.part": begun * uploads.parts_per_upload(scenario),
-        "uploads.complete": begun,
-        "uploads.status": begun,  # one that finds it ready
+        "uploads.part": begun * (1 - abandoned / 2) * uploads.parts_per_upload(scenario),
+        "uploads.complete": begun * (1 - abandoned),
+        "uploads.status": begun * (1 - abandoned),  # one that finds it ready
         "uploads.view": opens * load.views_per_feed_open,
         "search.query": opens * load.searches_per_feed_open,
         "graph.follow": opens * load.follows_per_feed_open / 2,

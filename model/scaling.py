@@ -53,7 +53,7 @@ def scaled_largest(largest: int, copies: int, exponent: float) -> int:
 
 @dataclass(frozen=True)
 class Cells:
-    """A platform of `count` equal cells, one of which is simulated."""
+    """A platform of `count` equal cells, one of which is simulated. One-off events happen in each of them as they are."""
 
     count: int
 

@@ -35,7 +35,11 @@ class Run:
 
 @dataclass(frozen=True)
 class Population:
-    """Users and who follows whom: drawn from a heavy tail with explicit celebrities, or read from an edge list."""
+    """Users and who follows whom: drawn from a heavy tail with explicit celebrities, or read from an edge list.
+
+    An edge list can be grown to `copies` times as many users with the same degrees. Of a platform of several `cells` this is one:
+    its share of users, celebrities' followers, rates and shared quotas. What either assumes: `scaling.py`.
+    """
 
     users: int
     mean_followees: float
@@ -44,6 +48,8 @@ class Population:
     initial_posts_per_user: int
     graph: str | None
     both_ways: bool
+    copies: int = 1
+    cells: int = 1
 
 
 @dataclass(frozen=True)
@@ -94,6 +100,7 @@ class Uploads:
 
     - A part fails with `part_loss_ratio`, and by `part_failures_per_gib` on its way; it is sent again alone with `resume`, else the whole
       file is. The store takes `store_rate_per_s` requests of clients that write (None: no limit) and refuses more.
+    - `abandoned_ratio` of uploads are given up, on average half-way; their parts are paid for until aborted, `abandoned_kept_s` later.
     - The store's notification is lost with `notification_loss_ratio`; a sweep each `sweep_s` finds what was missed.
     - `viewed_files` are looked at, by popularity. The edge keeps a file for `edge_ttl_s`, as does a shield between
       edge and store, if there is one, for `shield_ttl_s`, `edge_files` and `shield_files` at most (None: no limit); `browsers`: whether
@@ -112,6 +119,8 @@ class Uploads:
     sweep_s: float = 60.0
     shield_ttl_s: float | None = None
     browsers: bool = False
+    abandoned_ratio: float = 0.0
+    abandoned_kept_s: float = 7 * 86_400.0
     store_rate_per_s: float | None = None
     edge_files: int | None = None
     shield_files: int | None = None
@@ -173,7 +182,10 @@ class StationSettings:
 
 @dataclass(frozen=True)
 class TopicSettings:
-    """Producer, log and consumer settings of one topic of the platform; its members are a station's servers."""
+    """Producer, log and consumer settings of one topic of the platform; its members are a station's servers.
+
+    Back-pressure: with `lag_limit` who publishes is refused while so many records wait; see `network.Topic`.
+    """
 
     partitions: int
     linger_s: float
@@ -181,6 +193,7 @@ class TopicSettings:
     poll_max: int
     poll_wait_s: float
     session_timeout_s: float
+    lag_limit: int | None = None
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import Any
 from model.backlogs import backlogs
 from model.cost import costs_of
 from model.results import Results
+from model.staleness import after_faults, own_writes
 
 
 def bottleneck(results: Results) -> dict[str, Any] | None:
@@ -26,5 +27,8 @@ def told(results: Results) -> dict[str, Any]:
         "bottleneck": bottleneck(results),
         "backlogs": {one.name: one.row() for one in backlogs(results)},
         "left_in_topics": {topic.name: int(row["backlog_end"]) for topic, row in topics},
+        "own_writes_missed": own_writes(results),
+        "applied_after_faults_s": after_faults(results),
+        "cells": results.scenario.population.cells,
         "cost": costs_of(results).document(),
     }

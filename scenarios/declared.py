@@ -209,6 +209,7 @@ class _Words:
             "session_timeout_s": Field(number(), 45.0),  # source: Kafka ConsumerConfig session.timeout.ms
             "retry_s": Field(number(above=True), 0.1),  # assumption
             "idempotent": Field(flag, True),
+            "lag_limit": Field(whole(), None),
             "service_time": Field(duration, None),
             "per_event_s": Field(number(), 0.0),
             "steps": Field(self.steps, ()),

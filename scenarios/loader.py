@@ -108,7 +108,7 @@ def _platform(document: Document) -> Scenario:
     )
     users = population.users if population.graph is None else 2**31
     place = document.place
-    return Scenario(
+    whole = Scenario(
         name=document.name,
         question=_section(document, "question", text),
         run=run,
@@ -128,6 +128,20 @@ def _platform(document: Document) -> Scenario:
         cascades=read_cascades(place.at("cascades"), document.values.get("cascades", []), names, run.duration_s),
         **_happenings(document, run, names, defaults["prices"], users, len(population.celebrities)),
     )
+    return whole if population.cells == 1 else _cell(document, whole)
+
+
+def _cell(document: Document, whole: Scenario) -> Scenario:
+    """One of the cells of the platform that the document describes as a whole."""
+    from model.scaling import Cells  # not before it is needed: NumPy
+
+    place, population = document.place.at("population", "cells"), whole.population
+    if population.graph is not None:
+        raise place.error("goes with a drawn population, not with a graph", "leave one of the two out")
+    try:
+        return Cells(population.cells).cell_of(whole)
+    except ValueError as problem:
+        raise place.error(str(problem), "take fewer cells, or smaller celebrities") from problem
 
 
 def _happenings(

@@ -136,11 +136,20 @@ def _summary(printed: Console, document: Mapping[str, Any]) -> None:
     left = [f"{name} {count:,}" for name, count in document["left_in_topics"].items() if count > LEFT_LEAST]
     if left:
         printed.print(f"left in the log at the end: {', '.join(left)}")
+    unseen = {name: ratio for name, ratio in document["own_writes_unseen"].items() if ratio is not None}
+    if unseen:
+        shares = ", ".join(f"{percent(ratio)} {name.replace('_', ' ')}" for name, ratio in unseen.items())
+        printed.print(f"own likes not there yet when read again: {shares} (with an optimistic user interface: after a reload)")
+    for name, took_s in document["applied_after_faults_s"].items():
+        printed.print(f"after {name}, all likes accepted before its end had been applied {figure(took_s)} s after it")
     dearest = sorted(cost["lines"], key=lambda one: -one["usd_per_hour"])[:3]
     most = ", ".join(f"{one['part']} {one['usd_per_hour']:.3g} ({one['basis']})" for one in dearest)
     each = cost["usd_per_1k_requests"]
     per_request = f", {each:.3g} USD per thousand requests" if each is not None else ""
     printed.print(f"cost: {cost['usd_per_hour']:.2f} USD per hour{per_request}; most for {most or 'nothing'}")
+    if document["cells"] > 1:
+        total = f"{cost['usd_per_hour'] * document['cells']:,.0f} USD per hour for all"
+        printed.print(f"this is one of {document['cells']:,} equal cells: {total}; what that assumes: model/ASSUMPTIONS.md, Cells")
 
 
 def _times(kind: str, figures: Mapping[str, Any]) -> Table:

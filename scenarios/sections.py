@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,8 @@ WORKERS = {
     "indexers": "search",
 }
 
+_MOST_SIMULATED = 100_000_000  # users
+
 _RUN: Spec = {
     "duration_s": Field(number(above=True)),
     "warmup_s": Field(number(), None),
@@ -60,17 +63,19 @@ _RUN: Spec = {
     "load_factor": Field(number(0, 1e6, above=True)),
 }
 _POPULATION: Spec = {
-    "users": Field(whole(2, 100_000_000)),
+    "users": Field(whole(2, 100_000_000_000)),
     "mean_followees": Field(number()),
     "follower_exponent": Field(number(1, 10, above=True)),
     "celebrities": Field(
         lambda place, value: tuple(
-            whole(1, 100_000_000)(place.at(index), item) for index, item in enumerate(as_list(place, value), 1)
+            whole(1, 100_000_000_000)(place.at(index), item) for index, item in enumerate(as_list(place, value), 1)
         )
     ),
     "initial_posts_per_user": Field(whole(0, 10_000)),
     "graph": Field(text),
     "both_ways": Field(flag),
+    "copies": Field(whole(1, 10_000)),
+    "cells": Field(whole(1, 1_000_000)),
 }
 _LOAD: Spec = {
     "feed_opens_per_s": Field(number()),
@@ -112,6 +117,8 @@ _UPLOADS: Spec = {
     "sweep_s": Field(number(above=True)),
     "shield_ttl_s": Field(number(above=True), None),
     "browsers": Field(flag),
+    "abandoned_ratio": Field(number(0, 0.99)),
+    "abandoned_kept_s": Field(number()),
     "store_rate_per_s": Field(number(above=True), None),
     "edge_files": Field(whole(), None),
     "shield_files": Field(whole(), None),
@@ -157,6 +164,7 @@ _TOPIC: Spec = {
     "poll_max": Field(whole()),
     "poll_wait_s": Field(number()),
     "session_timeout_s": Field(number()),
+    "lag_limit": Field(whole(), None),
 }
 
 
@@ -178,6 +186,9 @@ def read_population(document: Document, value: Any) -> Population:
     place = document.place.at("population")
     read = read_fields(place, value, _POPULATION)
     users = read["users"]
+    if users / read["cells"] > _MOST_SIMULATED:
+        right = f"take {math.ceil(users / _MOST_SIMULATED)} cells or more (population.cells)"
+        raise place.at("users").error(f"is {users:,}, more than one simulation holds", right)
     read["graph"] = _file(document, place.at("graph"), read["graph"], "name an edge list, or leave it out to draw a graph")
     if read["graph"] is None:
         for key, most in (

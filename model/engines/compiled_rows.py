@@ -343,6 +343,8 @@ def perform(sim: Any, i: int) -> int:
         wake_after(sim, i, duration(sim, task, step), TIMED)
         return WAITS
     if TOPICS and op == PUBLISH:
+        if 0 <= topics(sim, target).lag_limit <= topics(sim, target).lag:
+            return fail(sim, i, REJECTED)
         publishes(sim, i, step)
         return WAITS
     if op == ACQUIRE:

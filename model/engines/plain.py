@@ -369,6 +369,8 @@ class Plain:
         elif op == t.PUBLISH:
             key = self.attribute(task, step["attribute"]) if step["attribute"] != t.NO_ATTRIBUTE else None
             weight = self.attribute(task, step["weight"]) if step["weight"] != t.NO_ATTRIBUTE else 1.0
+            if 0 <= self.topics[target].row["lag_limit"] <= self.topics[target].lag:
+                raise Rejected
             turn = self.turn_of(task)
             self.topics[target].publish(task, key, weight)
             yield turn

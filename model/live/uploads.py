@@ -11,7 +11,6 @@ from model.live.posts import LivePosts
 from model.scenario import Scenario
 from model.uploads import LEAST_BYTES, MEDIA_TYPES, MOST_BYTES, READY, part_lengths
 
-
 _MOST_MEDIA = 1e7  # keys of users' own caches are apart
 
 

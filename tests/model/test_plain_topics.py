@@ -405,3 +405,19 @@ def test_nothing_is_lost_in_a_long_series_of_crashes(idempotent):
     else:
         assert sorted(set(applications)) == list(range(1500))
         assert len(applications) - 1500 == counts["duplicates_applied"] > 0
+
+
+# ---- back-pressure
+
+
+def test_who_publishes_while_too_much_waits_is_refused():
+    # A batch of one takes a second; at 0.75 two are in the log, at 1.25 the first has been committed.
+    record = run(log(poll_max=1, lag_limit=2), [(0, "put"), (0.25, "put"), (0.75, "put"), (1.25, "put"), (1.5, "put")])
+    assert [outcome for *_, outcome in answers(record)] == ["ok", "ok", "rejected", "ok", "rejected"]
+    assert topic(record, "log")["max_lag"] == 2
+    assert topic(record, "log")["published"] == topic(record, "log")["consumed"] == 3
+
+
+def test_a_limit_of_nothing_is_refused():
+    with pytest.raises(ValueError, match="topic log: lag_limit must be 1 or more, not 0"):
+        log(lag_limit=0)

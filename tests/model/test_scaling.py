@@ -1,11 +1,16 @@
 """Larger graphs keep their degrees; cells keep their load."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from model.platform import arrival_rates
+from model.platform import arrival_rates, build_graph
 from model.population import FollowGraph, synthetic_graph
 from model.scaling import Cells, scale_up, scaled_largest
+from model.simulation import simulate
+from model.summary import told
+from scenarios.fields import ScenarioError
 from scenarios.loader import load_scenario
 
 
@@ -43,3 +48,26 @@ def test_a_cell_has_its_share():
     assert Cells(100).quantile_of_last(0.99) == pytest.approx(0.9998995, abs=1e-7)
     with pytest.raises(ValueError, match="too small"):
         Cells(60_000).cell_of(platform)
+
+
+def test_a_file_can_describe_a_billion_users_and_a_cell_is_simulated():
+    whole = ["population.users=1_000_000_000", "population.celebrities=[600_000_000]", "load.feed_opens_per_s=5_000_000"]
+    cell = load_scenario("baseline", [*whole, "population.cells=50_000"])
+    assert (cell.population.users, cell.population.celebrities, cell.load.feed_opens_per_s) == (20_000, (12_000,), 100.0)
+    document = told(simulate(replace(cell, run=replace(cell.run, duration_s=3, warmup_s=1))))
+    assert document["cells"] == 50_000
+    with pytest.raises(ScenarioError, match="more than one simulation holds; take 10 cells or more"):
+        load_scenario("baseline", whole)
+    with pytest.raises(ScenarioError, match="a cell of 1 users is too small"):
+        load_scenario("baseline", [*whole, "population.cells=1_000_000", "population.users=1_500_000", "population.celebrities=[]"])
+
+
+def test_a_graph_from_a_file_grows_by_copies(tmp_path):
+    path = tmp_path / "edges.txt"
+    path.write_text("0 1\n1 2\n2 0\n0 2\n")
+    scenario = load_scenario("baseline", ["population.copies=5"], graph=str(path))
+    graph, single = (build_graph(replace(scenario.population, copies=copies), 1) for copies in (5, 1))
+    assert graph.users == 5 * single.users
+    assert graph.follower_counts.tolist() == single.follower_counts.tolist() * 5
+    with pytest.raises(ScenarioError, match="goes with a drawn population"):
+        load_scenario("baseline", ["population.cells=5"], graph=str(path))

@@ -6,7 +6,7 @@ import pytest
 
 from model.scenario import Fault
 from model.simulation import simulate
-from model.staleness import converged_s, own_write_misses
+from model.staleness import after_faults, converged_s, own_write_misses, own_writes
 from scenarios.loader import load_scenario
 
 # A like each second, accepted at once; a worker takes 0.3 s for it.
@@ -50,3 +50,7 @@ def test_after_a_crash_it_takes_a_while_until_all_is_there(likes):
     # The one of 21 s waits longest: 9.5 s and its turn. Of a hundred, those of 21 to about 34 s miss their own after 0.4 s.
     assert own_write_misses(results, 0.4) == pytest.approx(0.14, abs=0.02)
     assert own_write_misses(results, 9.9) == 0.0
+    assert after_faults(results) == {"consumer_crash at 20.5 s": converged_s(results, 30.5)}
+    assert own_writes(results) == {
+        "after_100_ms": 1.0, "after_1_s": own_write_misses(results, 1.0), "after_5_s": own_write_misses(results, 5.0),
+    }  # fmt: skip

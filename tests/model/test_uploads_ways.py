@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from model import platform
+from model.cost import costs_of
 from model.queueing_theory import lru_hit_ratio, zipf_popularity
 from model.simulation import simulate
 from model.transfer import MIB
@@ -77,3 +78,15 @@ def test_tiers_that_are_not_asked_for_change_nothing():
     network = platform.build_network(load_scenario("baseline"))
     view = next(operation for operation in network.operations if operation.name == "uploads.view")
     assert [type(step).__name__ for step in view.steps] == ["Delay", "Serve", "Lookup", "Respond"]
+
+
+def test_abandoned_uploads_are_not_completed_and_their_parts_are_paid_for():
+    uploads = ["run.duration_s=60", "load.feed_opens_per_s=10", "load.uploads_per_feed_open=1", "load.views_per_feed_open=0"]
+    results = run(*uploads, "uploads.abandoned_ratio=0.3", "uploads.abandoned_kept_minutes=600")
+    rates = platform.arrival_rates(results.scenario)
+    assert rates["uploads.complete"] == pytest.approx(0.7 * rates["uploads.begin"])
+    lines = {line.part: line.usd_per_hour for line in costs_of(results).lines}
+    # Little's law: 3 a second, half of 2 MiB each, for ten hours, at 0.023 USD for a GB and month.
+    begun_per_s = results.figure("uploads.begin.throughput_per_s")
+    kept_gb = begun_per_s * 0.3 * MIB * 36_000 / 1e9
+    assert lines["object_store, abandoned parts"] == pytest.approx(kept_gb * 0.023 / 730)

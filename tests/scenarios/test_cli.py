@@ -99,7 +99,8 @@ def test_json_has_the_public_shape(tiny):
     ]
     assert list(document) == [
         *("scenario", "seed", "engine", "duration_s", "operations", "milestones", "stations", "topics", "hosts", "caches", "audit"),
-        *("stationarity", "slo", "bottleneck", "backlogs", "left_in_topics", "cost"),
+        *("stationarity", "slo", "bottleneck", "backlogs", "left_in_topics", "own_writes_missed"),
+        *("applied_after_faults_s", "cells", "cost"),
     ]
 
 

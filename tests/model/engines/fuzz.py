@@ -240,6 +240,7 @@ class Draw:
             session_timeout_s=self.seconds(4.0),
             retry_s=0.25 if self.grid else 0.17,
             idempotent=self.chance(0.6),
+            lag_limit=self.pick((None, None, 3, 8)),
         )
 
     def network(self) -> net.Network:
