@@ -136,7 +136,7 @@ def _summary(printed: Console, document: Mapping[str, Any]) -> None:
     left = [f"{name} {count:,}" for name, count in document["left_in_topics"].items() if count > LEFT_LEAST]
     if left:
         printed.print(f"left in the log at the end: {', '.join(left)}")
-    unseen = {name: ratio for name, ratio in document["own_writes_unseen"].items() if ratio is not None}
+    unseen = {name: ratio for name, ratio in document["own_writes_missed"].items() if ratio is not None}
     if unseen:
         shares = ", ".join(f"{percent(ratio)} {name.replace('_', ' ')}" for name, ratio in unseen.items())
         printed.print(f"own likes not there yet when read again: {shares} (with an optimistic user interface: after a reload)")
