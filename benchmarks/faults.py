@@ -6,6 +6,9 @@
 
 Starts a reference of its own (embedded servers, the broker's log in the object store) and stops it. Exit code 1 if anything was
 lost or doubled, or something did not recover by itself. tests/reference_impl/test_faults.py does the same, shorter.
+
+With the variables that `scripts/services up` prints, broker and search engine are Apache Kafka and OpenSearch. They have no
+supervisor of ours: the same command, which starts again what has died, is in its place.
 """
 
 from __future__ import annotations
@@ -125,7 +128,7 @@ def all_well(state_dir: Path, victims: Sequence[str] = ()) -> bool:
     assert current is not None
     return (
         all(processes.alive(child) for child in current.processes)
-        and all(lifecycle.ready(child) for child in current.processes if child.metrics_url)
+        and all(lifecycle.ready(child, current.instance_id) for child in current.processes if child.metrics_url)
         and {health(current).get(DEPENDENCIES.get(name, name), "ok") for name in victims} <= {"ok"}
     )
 
@@ -161,6 +164,30 @@ def asked(question: Coroutine[Any, Any, Result]) -> Result | None:
         return None
 
 
+SERVICES = Path(__file__).resolve().parent.parent / "scripts" / "services"
+SERVICE_NAMES = {"kafka": "kafka", "search_engine": "opensearch"}
+"""Process → its name there."""
+
+
+def victims_of(fault: Fault, current: State) -> list[psutil.Process]:
+    """The processes that it hits: ours, and of `scripts/services` those that are in the place of ours."""
+    pids = {child.name: child.pid for child in current.processes}
+    for name, service in SERVICE_NAMES.items():
+        if name in fault.processes and name not in pids:
+            default = Path(tempfile.gettempdir()) / f"flashcrowd-{os.getuid()}" / "services"
+            pids[name] = int((Path(os.environ.get("FLASHCROWD_SERVICES_DIR", default)) / f"{service}.pid").read_text())
+    return [psutil.Process(pids[name]) for name in fault.processes]
+
+
+def mend_services(fault: Fault, current: State) -> list[str]:
+    """Start again what has died and has no supervisor of ours; return their names."""
+    ours = {child.name for child in current.processes}
+    dead = [name for name in fault.processes if name not in ours and not fault.held]
+    if dead:
+        subprocess.run([SERVICES, "up"], check=True, capture_output=True)
+    return dead
+
+
 def run(fault: Fault, state_dir: Path, before_s: float, hold_s: float, say: Callable[[str], None]) -> Outcome:
     """Load, fault, recovery, count."""
     current = state.read(state_dir)
@@ -172,8 +199,7 @@ def run(fault: Fault, state_dir: Path, before_s: float, hold_s: float, say: Call
     try:
         time.sleep(before_s)
         say(fault.name)
-        victims = [psutil.Process(child.pid) for child in current.processes if child.name in fault.processes]
-        assert len(victims) == len(fault.processes), f"not all of {fault.processes} are there"
+        victims = victims_of(fault, current)
         try:
             for victim in victims:
                 victim.send_signal(fault.signal)
@@ -188,6 +214,7 @@ def run(fault: Fault, state_dir: Path, before_s: float, hold_s: float, say: Call
                 for victim in victims:
                     victim.send_signal(signal.SIGCONT)
         began = time.monotonic()
+        seen |= {f"restarted: {name}" for name in mend_services(fault, current)}
         recovered = wait_until(lambda: all_well(state_dir, fault.processes), RECOVERS_WITHIN_S)
         recovered = recovered and comment_is_applied(current, RECOVERS_WITHIN_S)
         recovery_s = time.monotonic() - began if recovered else None
@@ -217,6 +244,7 @@ def bring_up(state_dir: Path, **changes: Any) -> State:
     By the command, as everybody does: what it starts belongs to the system, which takes note of its deaths.
     """
     settings = {"state_dir": state_dir, "kafka_storage": "store", **PATIENT, "feed_threshold": 50} | changes
+    settings.setdefault("name_prefix", f"faults-{uuid.uuid4().hex[:8]}-")
     variables = {ENV_PREFIX + name.upper(): str(value) for name, value in settings.items()}
     for command in (["up"], ["seed", "--users", str(USERS), "--mean-followees", str(FOLLOWEES)]):
         subprocess.run(

@@ -1,6 +1,7 @@
 """Room `uploads`: upload a file in parts and wait until it is there; look at files that others have uploaded.
 
-A part is lost now and then: it arrives, but its answer does not, so the client sends this part again and no other.
+Parts go side by side, as from `flashcrowd upload`. One is lost now and then: it arrives, but its answer does not, so the client
+sends this part again and no other.
 """
 
 from __future__ import annotations
@@ -10,16 +11,19 @@ from random import Random
 from typing import Any
 
 import gevent
+from gevent.pool import Pool
 from locust import events
 
 from loadtest.platform_user import PlatformUser
-from loadtest.upload_client.transfer import Transfer, completion_error
+from loadtest.private_names import order_group
+from loadtest.upload_client.transfer import Part, Transfer, completion_error
 
 MEDIA_TYPE = "image/jpeg"
 JPEG_BEGINS = b"\xff\xd8\xff\xe0\x00\x10JFIF\x00"
 POLL_S = 0.1  # how exactly `uploads.ready` is known from outside
 PATIENCE_S = 20.0
 ATTEMPTS = 6  # of a part
+PARALLEL = 4  # parts at once, as in `UploadClient`
 
 ready: list[int] = []
 """Media that our own users know to be ready, in that order; what can be viewed."""
@@ -65,18 +69,26 @@ def upload(user: PlatformUser, key: str, which: float, **options: Any) -> None:
 
 
 def _send_parts(user: PlatformUser, transfer: Transfer, rng: Random, actor: int | None) -> bool:
-    """Whether the store has every part in the end."""
-    for part in transfer.parts:
-        data = content_of(part.offset, part.size_bytes)
-        for _ in range(ATTEMPTS):
-            lost = rng.random() < user.settings.part_loss_ratio
-            response = user.ask("uploads.part", "PUT", part.url, data=data, actor=actor, whole=True, presigned=True)
-            if response.status_code == 200 and not lost:
-                transfer.etags[part.number] = response.headers.get("ETag") or str(part.number)
-                break
-        else:
-            return False
-    return True
+    """Whether the store has every part in the end. Each part has chances of its own, in whatever order the answers come."""
+    chances = [Random(rng.random()) for _ in transfer.parts]
+    pool = order_group(Pool(PARALLEL))
+    try:
+        sent = [pool.spawn(_send_part, user, transfer, *each, actor) for each in zip(transfer.parts, chances, strict=True)]
+        return all(greenlet.get() for greenlet in sent)
+    finally:
+        pool.kill()  # the parts of a user that is stopped, or whose upload has failed
+
+
+def _send_part(user: PlatformUser, transfer: Transfer, part: Part, rng: Random, actor: int | None) -> bool:
+    """Whether the store has the part, after some attempts."""
+    data = content_of(part.offset, part.size_bytes)
+    for _ in range(ATTEMPTS):
+        lost = rng.random() < user.settings.part_loss_ratio
+        response = user.ask("uploads.part", "PUT", part.url, data=data, actor=actor, whole=True, presigned=True)
+        if response.status_code == 200 and not lost:
+            transfer.etags[part.number] = response.headers.get("ETag") or str(part.number)
+            return True
+    return False
 
 
 def _complete(user: PlatformUser, transfer: Transfer, actor: int | None) -> bool:

@@ -84,9 +84,11 @@ async def healthz(request: Request) -> Response:
     }
     states = dict(zip(checks, await asyncio.gather(*(check() for check in checks.values())), strict=True))
     if all(states[name] == "ok" for name in REQUIRED):
-        whole = all(state == "ok" for state in states.values())
-        return json_response({"status": "ok" if whole else "degraded", "dependencies": states})
-    return json_response({"status": "unavailable", "dependencies": states}, 503)
+        status = "ok" if all(state == "ok" for state in states.values()) else "degraded"
+    else:
+        status = "unavailable"
+    answer_body = {"status": status, "instance": platform.settings.instance_id, "dependencies": states}
+    return json_response(answer_body, 503 if status == "unavailable" else 200)
 
 
 async def metrics(_request: Request) -> Response:

@@ -65,7 +65,8 @@ def lag(current: State) -> dict[str, int] | None:
                     known = acknowledged[topic].get(partition, 0)
                     acknowledged[topic][partition] = max(known, int(sample.value) + 1)
     try:
-        committed = {topic: committed_offsets(current.kafka_bootstrap, topic) for topic in GROUPS}
+        settings = current.to_settings()
+        committed = {topic: committed_offsets(settings, topic) for topic in GROUPS}
     except KafkaException:
         return None
     return {
@@ -140,12 +141,17 @@ async def _row_counts(database_url: str) -> dict[str, int] | None:
 
 def _health(current: State) -> dict[str, Any]:
     try:
-        with urllib.request.urlopen(current.api_url + "/healthz", timeout=5) as answer:
-            return dict(json.load(answer))
-    except urllib.error.HTTPError as error:
-        return dict(json.load(error))
-    except OSError as error:
+        try:
+            answer = urllib.request.urlopen(current.api_url + "/healthz", timeout=5)
+        except urllib.error.HTTPError as error:
+            answer = error
+        with answer:
+            health = dict(json.load(answer))
+    except (OSError, ValueError, TypeError) as error:
         return {"status": "unavailable", "error": str(error)}
+    if health.get("instance") != current.instance_id:
+        return {"status": "unavailable", "error": f"what answers at {current.api_url} is not the API that was started here"}
+    return health
 
 
 def report(current: State) -> dict[str, Any]:
@@ -161,7 +167,7 @@ def report(current: State) -> dict[str, Any]:
                 "name": child.name,
                 "pid": child.pid,
                 "state": "running" if running[child.name] else "dead",
-                "ready": running[child.name] and (not child.metrics_url or lifecycle.ready(child)),
+                "ready": running[child.name] and (not child.metrics_url or lifecycle.ready(child, current.instance_id)),
                 "memory_bytes": processes.memory_bytes(child),
                 "metrics_url": child.metrics_url,
             }

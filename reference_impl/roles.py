@@ -41,6 +41,7 @@ from reference_impl.topics import (
     SEARCH,
     LogConsumer,
     LogProducer,
+    instance,
     work,
     worker_ready,
 )
@@ -52,6 +53,7 @@ def run(role: str, name: str, metrics_port: int, settings: Settings) -> None:
     """Run ``role`` until SIGTERM. A worker exports its metrics at ``metrics_port`` (0: not at all)."""
     logs.configure(name)
     log.info("start", role=role, strategy=settings.feed_strategy)
+    instance.info({"id": settings.instance_id})
     if settings.spans and role != SPAN_EXPORTER:
         spans.start(settings.state_dir, name)
     if role == API:

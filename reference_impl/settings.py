@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import os
+import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -37,10 +38,15 @@ class Settings:
 
     state_dir: str = dataclasses.field(default_factory=default_state_dir)
     """Logs, milestones and ``state.json``."""
+    instance_id: str = ""
+    """Tells the processes of one ``up`` from those of another, whose ports may be asked by mistake; empty: ``up`` draws one."""
     database_url: str = ""
     """PostgreSQL 18 or newer; empty: start an embedded one."""
     kafka_bootstrap: str = ""
     """``host:port`` of a Kafka broker; empty: start an embedded one."""
+    name_prefix: str = ""
+    """Before the names of topics, consumer groups and search indexes: with one each, several deployments share a Kafka and a
+    search engine. Database, bucket and Redis are each one's own."""
     kafka_storage: str = "memory"
     """Where the embedded broker keeps its log. ``memory``: fast, but with the broker dies what was accepted and not applied yet.
     ``store``: in the object store; nothing dies with the broker, and an acknowledgement takes several times as long."""
@@ -185,6 +191,10 @@ class Settings:
             raise SettingsError(
                 f"{ENV_PREFIX}KAFKA_STORAGE is {self.kafka_storage!r}; it has to be one of {', '.join(KAFKA_STORAGES)}"
                 + _did_you_mean(self.kafka_storage, KAFKA_STORAGES)
+            )
+        if not re.fullmatch(r"([a-z0-9][a-z0-9._-]{0,99})?", self.name_prefix):  # what both Kafka and Elasticsearch allow
+            raise SettingsError(
+                f"{ENV_PREFIX}NAME_PREFIX is {self.name_prefix!r}; it may have small letters, digits and . _ - (100 at most)"
             )
         if 0 < len(self.token_secret) < LEAST_SECRET_CHARACTERS:
             raise SettingsError(

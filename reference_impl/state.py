@@ -33,6 +33,11 @@ class State(msgspec.Struct):
     settings: dict[str, Any]
     processes: list[Child]
 
+    @property
+    def instance_id(self) -> str:
+        """What the processes of this ``up`` call themselves when they are asked."""
+        return str(self.settings.get("instance_id", ""))
+
     def to_settings(self) -> Settings:
         """The settings that the processes run with."""
         return Settings(**self.settings)

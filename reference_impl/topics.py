@@ -14,7 +14,7 @@ import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic  # the module where its type is declared
-from prometheus_client import Counter, Gauge
+from prometheus_client import Counter, Gauge, Info
 
 from reference_impl import spans
 from reference_impl.settings import Settings
@@ -43,6 +43,7 @@ acknowledged_offset = Gauge(
     "flashcrowd_topic_acknowledged_offset", "Highest offset acknowledged to this producer", ["topic", "partition"]
 )
 commit_failures = Counter("flashcrowd_commit_failures", "Offset commits that failed (the batch comes again)", ["topic"])
+instance = Info("flashcrowd_instance", "Which `up` the process belongs to")
 worker_ready = Gauge("flashcrowd_worker_ready", "1 once the worker's group has given it its partitions")
 
 
@@ -64,6 +65,7 @@ class LogProducer:
     def __init__(self, settings: Settings) -> None:
         self._loop = asyncio.get_running_loop()
         self._timeout_s = settings.produce_timeout_s
+        self._prefix = settings.name_prefix
         self._configuration = {
             "bootstrap.servers": settings.kafka_bootstrap,
             "enable.idempotence": True,
@@ -100,7 +102,7 @@ class LogProducer:
 
         try:
             with spans.Span(topic, "kafka_acknowledgement"):
-                producer.produce(topic, value, key, partition, on_delivery=delivered)
+                producer.produce(self._prefix + topic, value, key, partition, on_delivery=delivered)
                 return await asyncio.wait_for(future, self._timeout_s + 1)
         except (BufferError, KafkaException, TimeoutError) as error:
             self._replace(producer)
@@ -112,7 +114,8 @@ class LogProducer:
             if error is None:
                 partition, offset = message.partition(), message.offset()
                 assert partition is not None and offset is not None  # an acknowledged record has both
-                acknowledged_offset.labels(message.topic(), partition).set(offset)
+                topic = str(message.topic()).removeprefix(self._prefix)
+                acknowledged_offset.labels(topic, partition).set(offset)
                 if not future.done():
                     future.set_result((partition, offset))
                 continue
@@ -140,7 +143,8 @@ class LogProducer:
         Raises:
             KafkaException: the broker did not answer in time.
         """
-        return sorted((await asyncio.to_thread(self._producer.list_topics, topic, timeout_s)).topics[topic].partitions)
+        name = self._prefix + topic
+        return sorted((await asyncio.to_thread(self._producer.list_topics, name, timeout_s)).topics[name].partitions)
 
     async def check(self, timeout_s: float) -> None:
         """Ask the broker for its metadata.
@@ -162,13 +166,14 @@ class LogConsumer:
 
     def __init__(self, settings: Settings, topic: str) -> None:
         self.topic = topic
+        self._name = settings.name_prefix + topic
         self._settings = settings
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="kafka-consumer")
         session_ms = int(settings.session_timeout_s * 1000)
         self._consumer = Consumer(
             {
                 "bootstrap.servers": settings.kafka_bootstrap,
-                "group.id": GROUPS[topic],
+                "group.id": settings.name_prefix + GROUPS[topic],
                 "enable.auto.commit": False,
                 "auto.offset.reset": "earliest",
                 "session.timeout.ms": session_ms,
@@ -178,7 +183,7 @@ class LogConsumer:
                 "logger": librdkafka_log,
             }
         )
-        self._consumer.subscribe([topic], on_assign=self._assigned)
+        self._consumer.subscribe([self._name], on_assign=self._assigned)
 
     @staticmethod
     def _assigned(_consumer: Consumer, partitions: list[TopicPartition]) -> None:
@@ -208,7 +213,7 @@ class LogConsumer:
             partition, offset = message.partition(), message.offset()
             assert partition is not None and offset is not None  # a fetched record has both
             last[partition] = max(offset, last.get(partition, -1))
-        offsets = [TopicPartition(self.topic, partition, offset + 1) for partition, offset in last.items()]
+        offsets = [TopicPartition(self._name, partition, offset + 1) for partition, offset in last.items()]
         try:
             await asyncio.get_running_loop().run_in_executor(
                 self._thread, lambda: self._consumer.commit(offsets=offsets, asynchronous=False)
@@ -268,29 +273,31 @@ def create_topics(settings: Settings) -> list[str]:
         KafkaException: the broker refused, or did not answer within 10 s.
     """
     admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap})
+    names = {settings.name_prefix + topic: topic for topic in GROUPS}
     created = []
-    for topic, done in admin.create_topics(
-        [NewTopic(topic, settings.topic_partitions, replication_factor=-1) for topic in GROUPS], request_timeout=10
+    for name, done in admin.create_topics(
+        [NewTopic(name, settings.topic_partitions, replication_factor=-1) for name in names], request_timeout=10
     ).items():
         try:
             done.result(15)
-            created.append(topic)
+            created.append(names[name])
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise
     return created
 
 
-def committed_offsets(kafka_bootstrap: str, topic: str, timeout_s: float = 5.0) -> dict[int, int]:
+def committed_offsets(settings: Settings, topic: str, timeout_s: float = 5.0) -> dict[int, int]:
     """Partition → next offset that the topic's group will read.
 
     Raises:
         KafkaException: the broker did not answer in time.
     """
-    consumer = Consumer({"bootstrap.servers": kafka_bootstrap, "group.id": GROUPS[topic]})
+    name, group = settings.name_prefix + topic, settings.name_prefix + GROUPS[topic]
+    consumer = Consumer({"bootstrap.servers": settings.kafka_bootstrap, "group.id": group})
     try:
-        partitions = consumer.list_topics(topic, timeout=timeout_s).topics[topic].partitions
-        answers = consumer.committed([TopicPartition(topic, p) for p in partitions], timeout=timeout_s)
+        partitions = consumer.list_topics(name, timeout=timeout_s).topics[name].partitions
+        answers = consumer.committed([TopicPartition(name, p) for p in partitions], timeout=timeout_s)
         return {answer.partition: max(answer.offset, 0) for answer in answers}
     finally:
         consumer.close()

@@ -94,7 +94,7 @@ class Gateway:
             Route("/local/quota", self.set_quota, methods=["PUT"]),
             Route("/local/tokens/{token}", self.set_token, methods=["PUT"]),
             Route("/local/messages", self.list_messages),
-            Route("/healthz", _healthy),
+            Route("/healthz", self.healthy),
             Route("/metrics", _metrics),
         ]
 
@@ -153,6 +153,10 @@ class Gateway:
         self._take("apns", token, headers.get("apns-priority", "10"), {**told, "text": text})
         return Response(headers={"apns-id": headers.get("apns-id", str(uuid.uuid4()))})
 
+    async def healthy(self, _request: Request) -> Response:
+        """It serves, and whose it is."""
+        return json_response({"status": "ok", "instance": self._settings.instance_id})
+
     async def set_quota(self, request: Request) -> Response:
         """Another rate and burst from now on."""
         try:
@@ -178,9 +182,6 @@ class Gateway:
         token = request.query_params.get("token")
         return json_response([one for one in self._messages if token in (None, one["token"])])
 
-
-async def _healthy(_request: Request) -> Response:
-    return json_response({"status": "ok"})
 
 
 async def _metrics(_request: Request) -> Response:

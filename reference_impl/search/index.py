@@ -16,7 +16,6 @@ import msgspec
 from reference_impl.search.records import SEARCHED_COLUMN, Change
 from reference_impl.settings import Settings
 
-PREFIX = "flashcrowd-"
 NDJSON = {"content-type": "application/x-ndjson"}
 JSON = {"content-type": "application/json"}
 # Dynamic "strict": a field that is not in the mapping is a mistake of ours, not a new field.
@@ -43,6 +42,7 @@ class SearchIndex:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._prefix = f"{settings.name_prefix}flashcrowd-"
         self._client = httpx.AsyncClient(base_url=settings.elasticsearch_url, timeout=settings.search_timeout_s)
 
     async def close(self) -> None:
@@ -81,7 +81,7 @@ class SearchIndex:
                 "mappings": {"dynamic": "strict", "properties": COMMON | fields},
             }
             try:
-                await self._call("PUT", f"/{PREFIX}{kind}", msgspec.json.encode(definition), JSON)
+                await self._call("PUT", f"/{self._prefix}{kind}", msgspec.json.encode(definition), JSON)
                 created = True
             except IndexRefused as error:
                 if "resource_already_exists" not in str(error):
@@ -92,7 +92,7 @@ class SearchIndex:
         """Whether all indexes are there."""
         try:
             for kind in MAPPINGS:
-                await self._call("HEAD", f"/{PREFIX}{kind}")
+                await self._call("HEAD", f"/{self._prefix}{kind}")
         except IndexRefused:
             return False
         return True
@@ -108,7 +108,7 @@ class SearchIndex:
         lines: list[bytes] = []
         for change in changes:
             action = "index" if change.action == "put" else "delete"
-            lines.append(msgspec.json.encode({action: {"_index": PREFIX + change.kind, "_id": str(change.id)}}))
+            lines.append(msgspec.json.encode({action: {"_index": self._prefix + change.kind, "_id": str(change.id)}}))
             if change.action == "put":
                 lines.append(msgspec.json.encode(change.document | {"lsn": change.lsn}))
         if not lines:
@@ -127,12 +127,12 @@ class SearchIndex:
         """Delete the documents that were written before ``before_lsn``."""
         await self.refresh(kind)  # what a delete by query does not see it does not delete
         query = {"query": {"range": {"lsn": {"lt": before_lsn}}}}
-        path = f"/{PREFIX}{kind}/_delete_by_query?conflicts=proceed&refresh=true"
+        path = f"/{self._prefix}{kind}/_delete_by_query?conflicts=proceed&refresh=true"
         await self._call("POST", path, msgspec.json.encode(query), JSON)
 
     async def refresh(self, kind: str) -> None:
         """Make visible what was written up to now."""
-        await self._call("POST", f"/{PREFIX}{kind}/_refresh")
+        await self._call("POST", f"/{self._prefix}{kind}/_refresh")
 
     async def find(self, kind: str, text: str, limit: int) -> list[dict[str, Any]]:
         """The best matches: the words as they are, before the last one as a prefix, before words with a typing error."""
@@ -158,5 +158,5 @@ class SearchIndex:
         return int(answer["hits"]["total"]["value"])
 
     async def _search(self, kind: str, body: dict[str, Any]) -> Any:
-        path = f"/{PREFIX}{kind}/_search?allow_partial_search_results=false"
+        path = f"/{self._prefix}{kind}/_search?allow_partial_search_results=false"
         return await self._call("POST", path, msgspec.json.encode(body), JSON)

@@ -57,6 +57,9 @@ def test_our_users_ask_for_every_operation_of_the_contract_and_nothing_else(run_
         assert counts["interactions.like"] / counts["feed.open"] == pytest.approx(1.75, rel=0.2)
         # Two parts each; a fifth of the answers is lost, and only that part is sent again.
         assert counts["uploads.part"] / counts["uploads.begin"] == pytest.approx(2 / 0.8, rel=0.2)
+        parts = rows[(rows.operation == "uploads.part") & (rows.outcome == "ok")]
+        beginning = parts.groupby("sent_s").user.value_counts().to_numpy()
+        assert (beginning == 2).sum() > 0.5 * counts["uploads.begin"]  # side by side, not one after the other
         assert counts["uploads.complete"] == pytest.approx(counts["uploads.begin"], abs=3)
         assert rows.user.between(0, 49).all()
         assert rows.user.nunique() > 25

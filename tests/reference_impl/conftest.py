@@ -1,7 +1,6 @@
 """One running reference for the session: embedded servers on free ports, a small seeded graph, stopped at the end."""
 
 import asyncio
-import os
 
 import asyncpg
 import numpy as np
@@ -10,11 +9,9 @@ import pytest
 from reference_impl import database, seeding
 from reference_impl.graph import synthetic_graph
 from reference_impl.settings import Settings
-from tests.reference_impl.stack import THRESHOLD, USERS, Stack, edges
+from tests.reference_impl.stack import CLUSTERS, THRESHOLD, USERS, Stack, edges
 
-CLUSTERS = ("FLASHCROWD_KAFKA_BOOTSTRAP", "FLASHCROWD_ELASTICSEARCH_URL")
-"""With these variables (`scripts/services up` prints them) the shared stack uses a real Kafka and OpenSearch."""
-VARIABLES = {name: os.environ[name] for name in CLUSTERS if name in os.environ} | {
+VARIABLES = {
     "FLASHCROWD_FEED_THRESHOLD": str(THRESHOLD),
     "FLASHCROWD_FANOUT_BATCH_FOLLOWERS": "2",
     "FLASHCROWD_PRODUCE_TIMEOUT_S": "1.5",
@@ -25,10 +22,9 @@ VARIABLES = {name: os.environ[name] for name in CLUSTERS if name in os.environ} 
 
 def pytest_collection_modifyitems(items):
     """Say which tests need a server of the embedded stack when another one takes its place."""
-    others = [name for name in CLUSTERS if name in os.environ]
     for item in items:
-        if others and item.get_closest_marker("embedded"):
-            item.add_marker(pytest.mark.skip(reason=f"looks into an embedded server, and {' and '.join(others)} is set"))
+        if CLUSTERS and item.get_closest_marker("embedded"):
+            item.add_marker(pytest.mark.skip(reason=f"looks into an embedded server, and {' and '.join(CLUSTERS)} is set"))
 
 
 @pytest.fixture(scope="session")

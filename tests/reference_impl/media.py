@@ -1,5 +1,6 @@
 """Files to upload, and uploading them step by step as any client would."""
 
+import json
 import os
 import uuid
 
@@ -45,3 +46,8 @@ def complete(transfer):
 
 def status(stack, owner, upload):
     return stack.ask("GET", f"/v1/uploads/{upload}", owner, 200)
+
+
+def filer_event(media_id):
+    """The notification of the embedded store that an upload is whole."""
+    return json.dumps({"event_type": "create", "key": f"/buckets/media/uploads/{media_id}", "message": {}}).encode()

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +17,10 @@ import psutil
 
 from reference_impl.auth import Tokens
 
+CLUSTERS = {
+    name: os.environ[name] for name in ("FLASHCROWD_KAFKA_BOOTSTRAP", "FLASHCROWD_ELASTICSEARCH_URL") if name in os.environ
+}
+"""With these variables (`scripts/services up` prints them) every stack uses that Kafka and OpenSearch, under names of its own."""
 ROOT = Path(__file__).resolve().parent.parent.parent
 USERS = 60
 CELEBRITY = 0
@@ -45,6 +50,10 @@ class Stack:
     state_dir: Path
     variables: dict[str, str] = field(default_factory=dict)
     client: httpx.Client = field(default_factory=lambda: httpx.Client(timeout=30))
+
+    def __post_init__(self):
+        if CLUSTERS:
+            self.variables = CLUSTERS | {"FLASHCROWD_NAME_PREFIX": f"test-{uuid.uuid4().hex[:8]}-"} | self.variables
 
     def command(self, *arguments, code=0, **variables):
         """Run ``python -m reference_impl``; return the finished process, whose exit code has to be ``code``."""

@@ -255,19 +255,20 @@ def test_nothing_is_lost_or_doubled_when_workers_are_killed(stack):
 
 def put_back(stack):
     """Join the workers' group once the dead are forgotten, and put its offsets back to the beginning."""
-    kafka = stack.state["kafka_bootstrap"]
+    settings = state.read(stack.state_dir).to_settings()
+    topic, group = settings.name_prefix + INTERACTIONS, settings.name_prefix + GROUPS[INTERACTIONS]
     member = Consumer(
-        {"bootstrap.servers": kafka, "group.id": GROUPS[INTERACTIONS], "session.timeout.ms": 6000}
+        {"bootstrap.servers": settings.kafka_bootstrap, "group.id": group, "session.timeout.ms": 6000}
         | {"enable.auto.commit": False}
     )
-    member.subscribe([INTERACTIONS])
+    member.subscribe([topic])
     try:
         eventually(lambda: member.poll(0.1) is None and len(member.assignment()) == PARTITIONS, 40, "the takeover")
-        beginning = [TopicPartition(INTERACTIONS, partition, 0) for partition in range(PARTITIONS)]
+        beginning = [TopicPartition(topic, partition, 0) for partition in range(PARTITIONS)]
         member.commit(offsets=beginning, asynchronous=False)
     finally:
         member.close()
-    assert set(committed_offsets(kafka, INTERACTIONS).values()) == {0}
+    assert set(committed_offsets(settings, INTERACTIONS).values()) == {0}
 
 
 def test_comment_ids_are_uuids(stack):

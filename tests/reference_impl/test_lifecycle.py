@@ -1,20 +1,23 @@
 """up, status and down: with servers of their own, since these tests stop them."""
 
 import asyncio
+import contextlib
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import asyncpg
 import httpx
+import msgspec
 import pytest
 
-from reference_impl import embedded, inspection, state
+from reference_impl import embedded, inspection, lifecycle, state
 from reference_impl.__main__ import main
 from reference_impl.topics import GROUPS, INTERACTIONS
 from tests.reference_impl.stack import ROOT, Stack, eventually, gone
@@ -122,12 +125,46 @@ def test_down_answers_requests_under_way_and_leaves_no_process(own_stack):
     assert "nothing is up" in own_stack.command("seed", "--users", "5", code=1).stderr
 
 
+class SomebodyElse(BaseHTTPRequestHandler):
+    """Another reference's API: healthy, and not the one that was started here."""
+
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b'{"status":"ok","instance":"somebody else","dependencies":{}}')
+
+    def log_message(self, *_):
+        pass
+
+
+@contextlib.contextmanager
+def somebody_else():
+    """The port at which he answers."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), SomebodyElse) as server:
+        threading.Thread(target=server.serve_forever).start()
+        try:
+            yield server.server_port
+        finally:
+            server.shutdown()
+
+
+def test_nobody_else_is_taken_for_our_own(stack):
+    current = state.read(stack.state_dir)
+    serving = [child for child in current.processes if child.metrics_url]
+    assert all(lifecycle.ready(child, current.instance_id) for child in serving)
+    assert not any(lifecycle.ready(child, "another") for child in serving)
+    with somebody_else() as port:
+        api = next(child for child in serving if child.name == "api")
+        assert not lifecycle.ready(msgspec.structs.replace(api, metrics_url=f"http://127.0.0.1:{port}/metrics"), current.instance_id)
+        report = inspection.report(msgspec.structs.replace(current, api_url=f"http://127.0.0.1:{port}"))
+    assert report["up"] is False
+    assert "is not the API that was started here" in report["health"]["error"]
+
+
 @pytest.mark.slow
 def test_start_that_fails_halfway_stops_what_it_started(own_stack):
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        done = own_stack.command("up", code=1, FLASHCROWD_API_PORT=str(taken.getsockname()[1]))
+    with somebody_else() as port:
+        done = own_stack.command("up", code=1, FLASHCROWD_API_PORT=str(port))
     lines = [line for line in done.stderr.splitlines() if "error" in line]
     assert "error: api ended while starting" in lines
     assert "address already in use" in done.stderr  # the log's tail

@@ -1,13 +1,9 @@
-"""The room of search: from the database's log to an answer, whatever dies on the way."""
+"""The room of search: from the database's log to an answer."""
 
 import asyncio
 import contextlib
 import csv
-import itertools
 import os
-import random
-import re
-import string
 import subprocess
 import sys
 import time
@@ -21,67 +17,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loadtest.search import POLL_S
-from reference_impl import inspection, state
 from reference_impl.search.cache import AnswerCache
-from reference_impl.search.index import SearchIndex
 from reference_impl.search.pgoutput import Decoder
 from reference_impl.settings import Settings
-from tests.reference_impl.stack import ROOT, USERS, Stack, eventually
-
-numbers = itertools.count()
-
-
-def word():
-    """A word that is in no title yet, and no typing error away from another one."""
-    return f"{next(numbers)}" + "".join(random.choices(string.ascii_lowercase, k=12))
-
-
-def search(stack, text, kind="posts", **parameters):
-    return stack.request("GET", "/v1/search", 1, params={"q": text, "kind": kind, **parameters})
-
-
-def found(stack, text, kind="posts"):
-    """Ids that a query finds now. No answer is asked for twice: a cached one would hide what is new."""
-    answer = search(stack, text, kind, limit=50 - next(numbers) % 40)
-    assert answer.status_code == 200, answer.text
-    if answer.headers["X-Cache"] == "hit":
-        redis.Redis.from_url(settings_of(stack).redis_url).flushdb()
-        return found(stack, text, kind)
-    return [result["id"] for result in answer.json()["results"]]
-
-
-def settings_of(stack):
-    return state.read(stack.state_dir).to_settings()
-
-
-def ask_index(stack, ask):
-    """What ``ask`` (a coroutine function of a :class:`SearchIndex`) returns."""
-
-    async def run():
-        index = SearchIndex(settings_of(stack))
-        try:
-            return await ask(index)
-        finally:
-            await index.close()
-
-    return asyncio.run(run())
-
-
-def indexed(stack, kind="posts"):
-    return ask_index(stack, lambda index: index.count(kind))
-
-
-def rows(stack, kind="posts"):
-    return stack.sql(f"SELECT count(*) FROM {kind}")[0][0]
-
-
-def wait_until_searchable(stack):
-    eventually(lambda: inspection.caught_up(state.read(stack.state_dir)), 60, "catching up")
-
-
-def metric(stack, process, name):
-    url = next(child["metrics_url"] for child in stack.state["processes"] if child["name"] == process)
-    return sum(float(value) for value in re.findall(rf"^{name}(?:{{.*}})? (\S+)$", httpx.get(url).text, re.MULTILINE))
+from tests.reference_impl.searching import (
+    found,
+    indexed,
+    metric,
+    rows,
+    search,
+    settings_of,
+    wait_until_searchable,
+    word,
+)
+from tests.reference_impl.stack import ROOT, USERS, eventually
 
 
 @pytest.mark.cluster
@@ -316,136 +265,3 @@ def test_damaged_message_of_the_database_is_a_value_error(data, kind):
     decoder.decode(b"R" + bytes(3) + b"\x01public\0users\0d" + b"\0\x01" + b"\x01id\0" + bytes(8))
     with contextlib.suppress(ValueError):
         decoder.decode(bytes([kind]) + data)
-
-
-@pytest.mark.cluster
-def test_indexer_that_was_stopped_catches_up_with_nothing_missing(stack):
-    wait_until_searchable(stack)
-    indexer = stack.process("indexer_1")
-    indexer.kill()
-    titles = {stack.publish(5, f"{title} waits"): title for title in (word() for _ in range(30))}
-    assert stack.status(code=1)["lag_records"]["search"] >= 30
-    stack.command("up")
-    wait_until_searchable(stack)
-    assert all(found(stack, title) == [post] for post, title in titles.items())
-    assert indexed(stack) == rows(stack)
-
-
-@pytest.mark.slow
-def test_capture_that_is_killed_under_load_loses_nothing(stack):
-    wait_until_searchable(stack)
-    with ThreadPoolExecutor(8) as pool:
-        published = [pool.submit(stack.publish, 6, f"title {number} under load") for number in range(400)]
-        for at in (80, 200):
-            published[at].result()
-            stack.process("cdc").kill()
-            stack.command("up")
-        posts = {future.result() for future in published}
-    wait_until_searchable(stack)
-    assert len(posts) == 400
-    assert ask_index(stack, lambda index: index.count("posts", sorted(posts))) == 400
-    assert indexed(stack) == rows(stack)
-
-
-@pytest.mark.slow
-def test_slot_keeps_the_log_while_nobody_reads_it_and_status_tells(stack):
-    wait_until_searchable(stack)
-    stack.process("cdc").kill()
-    title = word()
-    post = stack.publish(7, title)
-    status = stack.status(code=1)
-    assert status["search_lag"]["slot_lag_bytes"] > 0
-    assert "cdc" in [process["name"] for process in status["processes"] if process["state"] == "dead"]
-    stack.command("up")
-    eventually(lambda: found(stack, title) == [post])
-    wait_until_searchable(stack)
-    assert stack.status()["search_lag"] == {"slot_lag_bytes": 0, "batches_unseen": 0}
-
-
-@pytest.mark.slow
-def test_capture_begins_anew_when_the_database_has_given_up_its_slot(stack):
-    wait_until_searchable(stack)
-    title, capture = word(), stack.process("cdc")
-    capture.suspend()
-    try:
-        post = stack.publish(8, title)
-        stack.sql("ALTER SYSTEM SET max_slot_wal_keep_size = '16MB'")
-        stack.sql("SELECT pg_reload_conf()")
-        for _ in range(4):  # four segments of the log, of which one may be kept
-            stack.sql("SELECT pg_logical_emit_message(false, 'a test', 'much')")
-            stack.sql("SELECT pg_switch_wal()")
-        stack.sql("CHECKPOINT")
-        lost = "SELECT count(*) FROM pg_replication_slots WHERE wal_status = 'lost'"
-        eventually(lambda: stack.sql(lost) == [(1,)])
-    finally:
-        stack.sql("ALTER SYSTEM RESET max_slot_wal_keep_size")
-        stack.sql("SELECT pg_reload_conf()")
-        capture.resume()
-    eventually(lambda: found(stack, title) == [post], within_s=60)
-    wait_until_searchable(stack)
-    assert indexed(stack) == rows(stack)
-    assert stack.sql(lost) == [(0,)]
-
-
-@pytest.mark.slow
-def test_without_redis_search_goes_on(stack):
-    text = word()
-    assert [search(stack, text).headers["X-Cache"] for _ in range(2)] == ["miss", "hit"]
-    stack.process("redis").kill()
-    for _ in range(3):
-        answer = search(stack, text)
-        assert (answer.status_code, answer.headers["X-Cache"]) == (200, "away")
-    health = stack.ask("GET", "/healthz", None, 200)
-    assert health["status"] == "degraded"
-    assert health["dependencies"]["redis"] != "ok" == health["dependencies"]["search_engine"]
-    assert "redis" in stack.command("up").stderr
-    eventually(lambda: search(stack, text).headers["X-Cache"] == "hit")
-    assert stack.ask("GET", "/healthz", None, 200)["status"] == "ok"
-
-
-@pytest.mark.slow
-@pytest.mark.embedded
-def test_without_the_engine_search_is_a_503_and_the_feed_is_not_affected(stack):
-    wait_until_searchable(stack)
-    titles = {stack.publish(8, f"{title} early"): title for title in (word() for _ in range(5))}
-    eventually(lambda: stack.status()["lag_records"]["search"] == 0)  # acknowledged by the engine, perhaps not refreshed
-    stack.process("search_engine").kill()
-    answer = search(stack, word())
-    assert answer.status_code == 503
-    assert "try again" in answer.json()["error"]
-    assert stack.ask("GET", "/healthz", None, 200)["dependencies"]["search_engine"] != "ok"
-    titles |= {stack.publish(8, f"{title} late"): title for title in (word() for _ in range(5))}
-    assert stack.request("GET", "/v1/feed", 7).status_code == 200
-    assert "search_engine" in stack.command("up").stderr
-    wait_until_searchable(stack)
-    assert all(found(stack, title) == [post] for post, title in titles.items())
-    assert indexed(stack) == rows(stack)
-
-
-@pytest.mark.slow
-def test_seeding_again_clears_the_index_and_a_lost_index_is_made_anew(tmp_path):
-    own = Stack(tmp_path / "state")
-    own.command("up")
-    try:
-        own.command("seed", "--users", "300", "--mean-followees", "3")
-        assert (indexed(own, "users"), indexed(own)) == (300, 900)
-        own.command("seed", "--users", "20", "--mean-followees", "3")
-        assert (indexed(own, "users"), indexed(own)) == (20, 60)
-        assert found(own, "user200", "users") == []
-        # A slot without its snapshot, which is what a death in the middle of it leaves: it is taken again.
-        own.process("cdc").kill()
-        own.sql("DELETE FROM search_snapshots")
-        engine = settings_of(own).elasticsearch_url
-        stray = b'{"index": {"_index": "flashcrowd-users", "_id": "77"}}\n{"id": 77, "name": "stray", "lsn": 1}\n'
-        httpx.post(f"{engine}/_bulk", content=stray + b'{"delete": {"_index": "flashcrowd-users", "_id": "5"}}\n')
-        httpx.post(f"{engine}/flashcrowd-users/_refresh")
-        assert indexed(own, "users") == 20
-        own.command("up")
-        eventually(lambda: metric(own, "cdc", "flashcrowd_search_snapshots_total") == 1)
-        wait_until_searchable(own)
-        assert (indexed(own, "users"), indexed(own)) == (20, 60)
-        assert found(own, "user5", "users")[0] == 5
-        assert found(own, "stray", "users") == []
-    finally:
-        own.client.close()
-        own.command("down")
