@@ -188,6 +188,32 @@ def mend_services(fault: Fault, current: State) -> list[str]:
     return dead
 
 
+def suffer(fault: Fault, current: State, before_s: float, hold_s: float) -> set[str]:
+    """Let the fault happen after ``before_s``; return what health said meanwhile, and what had to be started again by the way.
+
+    A stall lasts ``hold_s``; so long a service of `scripts/services` that was killed stays away, too.
+    """
+    seen: set[str] = set()
+    time.sleep(before_s)
+    victims = victims_of(fault, current)
+    ours = {child.name for child in current.processes}
+    try:
+        for victim in victims:
+            victim.send_signal(fault.signal)
+        until = time.monotonic() + (hold_s if fault.held or not ours.issuperset(fault.processes) else 0.5)
+        while True:
+            seen |= {f"health: {name}" for name, answer in health(current).items() if answer != "ok"}
+            if time.monotonic() >= until:
+                break
+            time.sleep(0.3)
+    finally:
+        if fault.held:
+            for victim in victims:
+                victim.send_signal(signal.SIGCONT)
+        seen |= {f"restarted: {name}" for name in mend_services(fault, current)}
+    return seen
+
+
 def run(fault: Fault, state_dir: Path, before_s: float, hold_s: float, say: Callable[[str], None]) -> Outcome:
     """Load, fault, recovery, count."""
     current = state.read(state_dir)
@@ -197,24 +223,9 @@ def run(fault: Fault, state_dir: Path, before_s: float, hold_s: float, say: Call
     seen: set[str] = set()
     load.start()
     try:
-        time.sleep(before_s)
         say(fault.name)
-        victims = victims_of(fault, current)
-        try:
-            for victim in victims:
-                victim.send_signal(fault.signal)
-            until = time.monotonic() + (hold_s if fault.held else 0.5)
-            while True:
-                seen |= {f"health: {name}" for name, answer in health(current).items() if answer != "ok"}
-                if time.monotonic() >= until:
-                    break
-                time.sleep(0.3)
-        finally:
-            if fault.held:
-                for victim in victims:
-                    victim.send_signal(signal.SIGCONT)
+        seen |= suffer(fault, current, before_s, hold_s)
         began = time.monotonic()
-        seen |= {f"restarted: {name}" for name in mend_services(fault, current)}
         recovered = wait_until(lambda: all_well(state_dir, fault.processes), RECOVERS_WITHIN_S)
         recovered = recovered and comment_is_applied(current, RECOVERS_WITHIN_S)
         recovery_s = time.monotonic() - began if recovered else None

@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import asyncpg
-import redis.asyncio
 import structlog
 import uvloop
 from prometheus_client import start_http_server
@@ -192,6 +191,8 @@ def _serve_edge(port: int, settings: Settings) -> None:
 
 
 async def _notify(name: str, settings: Settings) -> None:
+    import redis.asyncio  # takes a quarter of a second, which the other roles save
+
     from reference_impl.milestones import MilestoneFile
     from reference_impl.notifications.push import Providers
     from reference_impl.notifications.worker import NotificationWorker

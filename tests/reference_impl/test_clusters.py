@@ -1,6 +1,6 @@
 """The rooms against a real Apache Kafka broker and a real OpenSearch node, started without Docker by `scripts/services`.
 
-The tests that are marked `cluster` run once more, in a pytest of their own. All others can, too:
+The tests that are marked `cluster` run once more, in a pytest of their own. All of tests/reference_impl can:
 `eval "$(scripts/services up)"; scripts/test tests/reference_impl; scripts/services down`.
 """
 
@@ -11,7 +11,7 @@ import sys
 
 import pytest
 
-from tests.reference_impl.stack import ROOT
+from tests.reference_impl.stack import CLUSTERS, ROOT
 
 CANNOT = 3
 SERVICES = ROOT / "scripts" / "services"
@@ -32,6 +32,7 @@ def clusters(tmp_path_factory):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(bool(CLUSTERS), reason="all of these tests run against a Kafka and a search engine by URL already")
 def test_rooms_hold_on_apache_kafka_and_opensearch(clusters):
     assert clusters.keys() == {"FLASHCROWD_KAFKA_BOOTSTRAP", "FLASHCROWD_ELASTICSEARCH_URL"}
     command = [sys.executable, "-m", "pytest", "-q", "--tb=short", "-m", "cluster", "-p", "no:cacheprovider", "tests/reference_impl"]

@@ -21,7 +21,7 @@ KILLED_AT_ONCE = (*WORKERS, "edge", "push_gateway")
 @pytest.fixture(scope="module")
 def state_dir(tmp_path_factory):
     directory = tmp_path_factory.mktemp("supervised")
-    faults.bring_up(directory)
+    faults.bring_up(directory, session_timeout_s=3)
     try:
         yield directory
     finally:

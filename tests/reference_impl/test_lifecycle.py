@@ -20,6 +20,9 @@ import pytest
 from reference_impl import embedded, inspection, lifecycle, state
 from reference_impl.__main__ import main
 from reference_impl.topics import GROUPS, INTERACTIONS
+from tests.reference_impl.media import MIB, begin, complete, content, send_parts
+from tests.reference_impl.searching import found as found_by_search
+from tests.reference_impl.searching import indexed, metric, settings_of, wait_until_searchable
 from tests.reference_impl.stack import ROOT, Stack, eventually, gone
 
 
@@ -47,6 +50,7 @@ def test_up_again_says_so_and_status_tells_all(stack):
     assert status["rows"]["users"] == 60
     assert "database_url" not in status["settings"]
     assert "running" in stack.command("status").stdout
+    assert json.loads(stack.command("status", "--json").stdout)["up"] is True
     assert oct((stack.state_dir / "state.json").stat().st_mode)[-3:] == "600"
 
 
@@ -86,17 +90,58 @@ def test_logs_are_json_lines(stack):
         assert all("level" in json.loads(line) for line in lines)
 
 
+CORE = min(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory):
+    """One that is pinned to a core, seeded anew, and taken down at last."""
+    running = Stack(tmp_path_factory.mktemp("own") / "state")
+    try:
+        running.command("up", "--cpus", CORE)
+        yield running
+    finally:
+        running.client.close()
+        running.command("down")
+
+
 @pytest.mark.slow
-def test_down_answers_requests_under_way_and_leaves_no_process(own_stack):
-    core = min(os.sched_getaffinity(0))
-    own_stack.command("up", "--cpus", core)
-    scratch = Path(own_stack.state["scratch_dir"])
-    started = len(own_stack.state["processes"])
-    found = own_stack.descendants()
+def test_seeding_again_clears_the_index_and_a_lost_index_is_made_anew(own):
+    own.command("seed", "--users", "300", "--mean-followees", "3")
+    assert (indexed(own, "users"), indexed(own)) == (300, 900)
+    own.command("seed", "--users", "20", "--mean-followees", "3")
+    assert (indexed(own, "users"), indexed(own)) == (20, 60)
+    assert found_by_search(own, "user200", "users") == []
+    # A slot without its snapshot, which is what a death in the middle of it leaves: it is taken again.
+    own.process("cdc").kill()
+    own.sql("DELETE FROM search_snapshots")
+    engine, index = settings_of(own).elasticsearch_url, f"{settings_of(own).name_prefix}flashcrowd-users"
+    stray = (
+        f'{{"index": {{"_index": "{index}", "_id": "77"}}}}\n{{"id": 77, "name": "stray", "lsn": 1}}\n'
+        f'{{"delete": {{"_index": "{index}", "_id": "5"}}}}\n'
+    )
+    httpx.post(f"{engine}/_bulk", content=stray, headers={"content-type": "application/x-ndjson"}).raise_for_status()
+    httpx.post(f"{engine}/{index}/_refresh").raise_for_status()
+    assert indexed(own, "users") == 20
+    own.command("up")
+    eventually(lambda: metric(own, "cdc", "flashcrowd_search_snapshots_total") == 1)
+    wait_until_searchable(own)
+    assert (indexed(own, "users"), indexed(own)) == (20, 60)
+    assert found_by_search(own, "user5", "users")[0] == 5
+    assert found_by_search(own, "stray", "users") == []
+
+
+@pytest.mark.slow
+def test_down_answers_requests_under_way_and_leaves_no_process(own):
+    """The last one that needs it."""
+    scratch = Path(own.state["scratch_dir"])
+    started = len(own.state["processes"])
+    found = own.descendants()
     assert len(found) > 10  # the servers' own children are among them
-    assert all(process.cpu_affinity() == [core] for process in found)
-    own_stack.command("seed", "--users", "10", "--mean-followees", "2")
-    url, database_url = own_stack.state["api_url"], own_stack.state["database_url"]
+    assert all(process.cpu_affinity() == [CORE] for process in found)
+    data = content(MIB)
+    complete(send_parts(begin(own, 1, len(data)), data))
+    url, database_url = own.state["api_url"], own.state["database_url"]
 
     async def hold_and_stop():
         connection = await asyncpg.connect(database_url)
@@ -104,11 +149,11 @@ def test_down_answers_requests_under_way_and_leaves_no_process(own_stack):
             async with connection.transaction():
                 await connection.execute("SELECT FROM users WHERE id = 3 FOR UPDATE")
                 await connection.execute("DELETE FROM followers")
-                headers = own_stack.bearer(1)
+                headers = own.bearer(1)
                 answer = threads.submit(httpx.put, f"{url}/v1/users/3/follow", headers=headers, timeout=20)
                 while not await connection.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
                     await asyncio.sleep(0.02)
-                stopping = threads.submit(own_stack.command, "down")
+                stopping = threads.submit(own.command, "down")
                 await asyncio.sleep(0.7)
                 assert not answer.done()
             await connection.close()
@@ -120,9 +165,9 @@ def test_down_answers_requests_under_way_and_leaves_no_process(own_stack):
     assert "killed" not in stopping.stderr
     assert all(gone(process) for process in found)
     assert not scratch.exists()
-    assert own_stack.command("down").stdout == "nothing was up\n"
-    assert "nothing is up" in own_stack.command("status", code=1).stderr
-    assert "nothing is up" in own_stack.command("seed", "--users", "5", code=1).stderr
+    assert own.command("down").stdout == "nothing was up\n"
+    assert "nothing is up" in own.command("status", code=1).stderr
+    assert "nothing is up" in own.command("seed", "--users", "5", code=1).stderr
 
 
 class SomebodyElse(BaseHTTPRequestHandler):

@@ -6,35 +6,20 @@ import time
 import uuid
 
 import httpx
-import numpy as np
 import psutil
 import pytest
 import websocket
 
-from tests.reference_impl.stack import USERS, Stack, edges, eventually
+from tests.reference_impl.stack import eventually
 
-VARIABLES = {
-    "FLASHCROWD_LIKE_WINDOW_S": "2",
-    "FLASHCROWD_STREAM_ACK_TIMEOUT_S": "1",
-    "FLASHCROWD_DELIVERY_POLL_S": "0.1",
-    "FLASHCROWD_FEED_STRATEGY": "indexed",
-}
 TOPICS = ("notifications_high", "notifications_low")
 
 
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory):
-    running = Stack(tmp_path_factory.mktemp("notifications"), VARIABLES)
-    try:
-        running.command("up", "--apis", "2", "--notification-workers", "2")
-        followee, follower = edges()
-        arrays = running.state_dir / "population.npz"
-        np.savez(arrays, followee=followee, follower=follower, users=USERS)
-        running.command("seed", "--arrays", arrays)
-        yield running
-    finally:
-        running.client.close()
-        running.command("down")
+@pytest.fixture(scope="module", autouse=True)
+def nothing_waits(stack):
+    """What other tests have set going is delivered."""
+    eventually(lambda: not any(stack.status()["lag_records"].values()))
+    eventually(lambda: undelivered(stack) == 0)
 
 
 @pytest.fixture
@@ -129,6 +114,7 @@ def undelivered(stack):
     return stack.sql("SELECT count(*) FROM notifications WHERE delivered_at IS NULL")[0][0]
 
 
+@pytest.mark.cluster
 def test_online_users_are_told_on_their_streams_across_api_processes(stack, gateway):
     post = stack.publish(10)
     before = time.time()
@@ -159,6 +145,7 @@ def test_online_users_are_told_on_their_streams_across_api_processes(stack, gate
     eventually(lambda: stack.sql("SELECT count(*) FROM connections") == [(0,)])
 
 
+@pytest.mark.cluster
 @pytest.mark.parametrize("author", [12, 13])  # FCM, APNs
 def test_users_who_are_offline_are_pushed(stack, gateway, author):
     post = stack.publish(author)
@@ -177,6 +164,7 @@ def test_users_who_are_offline_are_pushed(stack, gateway, author):
     assert len(pushed(gateway, author, post)) == 2
 
 
+@pytest.mark.cluster
 def test_a_stream_that_does_not_acknowledge_is_made_up_for_by_push(stack, gateway):
     post = stack.publish(14)
     with Device(stack, 14, acknowledges=False) as device:
@@ -259,6 +247,7 @@ def test_a_quota_is_respected_comments_overtake_likes_and_all_arrive(stack, gate
 
 
 @pytest.mark.slow
+@pytest.mark.cluster
 def test_killed_workers_lose_nothing(stack, gateway):
     authors = range(32, 50)
     posts = {author: stack.publish(author) for author in authors}

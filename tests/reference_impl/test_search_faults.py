@@ -2,21 +2,18 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
-import httpx
 import pytest
 
 from tests.reference_impl.searching import (
     ask_index,
     found,
     indexed,
-    metric,
     rows,
     search,
-    settings_of,
     wait_until_searchable,
     word,
 )
-from tests.reference_impl.stack import Stack, eventually
+from tests.reference_impl.stack import eventually
 
 
 @pytest.mark.cluster
@@ -121,35 +118,3 @@ def test_without_the_engine_search_is_a_503_and_the_feed_is_not_affected(stack):
     wait_until_searchable(stack)
     assert all(found(stack, title) == [post] for post, title in titles.items())
     assert indexed(stack) == rows(stack)
-
-
-@pytest.mark.slow
-def test_seeding_again_clears_the_index_and_a_lost_index_is_made_anew(tmp_path):
-    own = Stack(tmp_path / "state")
-    own.command("up")
-    try:
-        own.command("seed", "--users", "300", "--mean-followees", "3")
-        assert (indexed(own, "users"), indexed(own)) == (300, 900)
-        own.command("seed", "--users", "20", "--mean-followees", "3")
-        assert (indexed(own, "users"), indexed(own)) == (20, 60)
-        assert found(own, "user200", "users") == []
-        # A slot without its snapshot, which is what a death in the middle of it leaves: it is taken again.
-        own.process("cdc").kill()
-        own.sql("DELETE FROM search_snapshots")
-        engine, index = settings_of(own).elasticsearch_url, f"{settings_of(own).name_prefix}flashcrowd-users"
-        stray = (
-            f'{{"index": {{"_index": "{index}", "_id": "77"}}}}\n{{"id": 77, "name": "stray", "lsn": 1}}\n'
-            f'{{"delete": {{"_index": "{index}", "_id": "5"}}}}\n'
-        )
-        httpx.post(f"{engine}/_bulk", content=stray, headers={"content-type": "application/x-ndjson"}).raise_for_status()
-        httpx.post(f"{engine}/{index}/_refresh").raise_for_status()
-        assert indexed(own, "users") == 20
-        own.command("up")
-        eventually(lambda: metric(own, "cdc", "flashcrowd_search_snapshots_total") == 1)
-        wait_until_searchable(own)
-        assert (indexed(own, "users"), indexed(own)) == (20, 60)
-        assert found(own, "user5", "users")[0] == 5
-        assert found(own, "stray", "users") == []
-    finally:
-        own.client.close()
-        own.command("down")

@@ -53,6 +53,7 @@ def notify(stack, body, token=None):
 # ---- what is meant to happen
 
 
+@pytest.mark.cluster
 def test_an_upload_is_published_when_the_store_has_told_of_it(stack):
     before = time.time()
     data = content(TWO_PARTS)
@@ -107,6 +108,7 @@ def test_large_files_get_larger_parts(stack):
     assert lengths[0] % MIB == 0
 
 
+@pytest.mark.cluster
 def test_the_stores_list_of_parts_is_what_a_client_resumes_from(stack):
     data = content(TWO_PARTS)
     begun = begin(stack, 9, len(data), key="resumed")
@@ -362,6 +364,7 @@ def test_a_notification_without_an_object_changes_nothing(stack):
     assert status(stack, 11, upload)["status"] == "pending"
 
 
+@pytest.mark.cluster
 def test_a_notification_that_comes_again_publishes_nothing_again(stack, film):
     media, post, _, _ = film
     posts = stack.sql("SELECT count(*), max(id) FROM posts WHERE author_id = 5")

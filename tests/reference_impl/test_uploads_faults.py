@@ -243,18 +243,3 @@ def test_without_its_store_the_platform_goes_on(own, external_store):
     assert (health.status_code, health.json()["status"]) == (200, "degraded")
     assert health.json()["dependencies"]["store"] != "ok"
     assert own.status(code=1)["up"] is False
-
-
-def test_down_ends_the_embedded_store_too_and_has_to_kill_nobody(tmp_path):
-    running = Stack(tmp_path / "state")
-    try:
-        running.command("up")
-        running.command("seed", "--users", "10", "--mean-followees", "2")
-        data = content(MIB)
-        complete(send_parts(begin(running, 1, len(data)), data))
-        found = running.descendants()
-    finally:
-        done = running.command("down")
-        running.client.close()
-    assert "killed" not in done.stderr
-    assert len(found) > 10
