@@ -150,7 +150,10 @@ class Load:
         with UploadClient(self._current.api_url, headers_of(self._current, user), attempts=2, timeout_s=TIMEOUT_S) as client:
             while True:
                 with contextlib.suppress(UploadFailed):
-                    self.accepted.uploads.add(client.upload(file, key)["id"])
+                    begun = client.upload(file, key)
+                    if begun["status"] == "refused":
+                        return  # it was not complete in time: nothing was promised
+                    self.accepted.uploads.add(begun["id"])
                     status = 200
                     break
                 with self._lock:

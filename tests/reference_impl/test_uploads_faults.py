@@ -10,6 +10,8 @@ import httpx
 import psutil
 import pytest
 
+from benchmarks import faults
+from benchmarks.faulty_load import Load
 from loadtest.upload_client.transfer import Transfer
 from reference_impl import embedded, embedded_store, processes, state
 from reference_impl.settings import Settings
@@ -18,6 +20,7 @@ from tests.reference_impl.media import MIB, begin, complete, content, put, send_
 from tests.reference_impl.stack import Stack, eventually
 
 DISK_BYTES = 300 * MIB
+USERS = 20
 KEYS = ("access", "a secret key of the tests")
 pytestmark = pytest.mark.slow
 
@@ -63,7 +66,7 @@ def own(tmp_path_factory, external_store):
     running = Stack(tmp_path_factory.mktemp("own"), variables)
     try:
         running.command("up")
-        running.command("seed", "--users", "20", "--mean-followees", "4")
+        running.command("seed", "--users", USERS, "--mean-followees", "4")
         yield running
     finally:
         running.client.close()
@@ -193,6 +196,9 @@ def test_a_full_disk_of_the_store_takes_no_part_and_loses_none(own, disk, reconc
     if not is_small:
         pytest.skip("a disk that can be filled takes a mount, which takes root on Linux")
     data, filler = content(2 * MIB), folder / "filler"
+    load = Load(state.read(own.state_dir), USERS, 3 * USERS, writers=2)
+    load.start()
+    eventually(lambda: load.accepted.uploads)
     reconciler.suspend()  # it would call them abandoned
     try:
         uploads = [begin(own, user, len(data)) for user in (8, 9)]
@@ -205,6 +211,7 @@ def test_a_full_disk_of_the_store_takes_no_part_and_loses_none(own, disk, reconc
             own.publish(8)
             health = httpx.get(own.state["api_url"] + "/healthz", timeout=10).json()
             assert health["status"] == "degraded" and health["dependencies"]["store"] != "ok"
+            eventually(lambda: load.refused("uploads"))
         finally:
             filler.unlink()
         complete(stored)
@@ -216,8 +223,15 @@ def test_a_full_disk_of_the_store_takes_no_part_and_loses_none(own, disk, reconc
 
         eventually(sent, 90)  # the store looks at its disk once a minute
         complete(late)
+        stored_before = len(load.accepted.uploads)
+        eventually(lambda: len(load.accepted.uploads) > stored_before)
     finally:
+        load.stop()
         reconciler.resume()
+    count = faults.settled(state.read(own.state_dir), load)
+    assert count.clean, count
+    assert count.applied == load.accepted.total()
+    assert load.refused(*faults.WITHOUT_UPLOADS) == 0
     for upload, owner in zip(uploads, (8, 9), strict=True):
         eventually(lambda upload=upload, owner=owner: status(own, owner, upload["id"])["status"] == "success")
         assert own.view(upload["view_url"]).content == data
