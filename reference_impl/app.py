@@ -148,11 +148,13 @@ def create_app(settings: Settings) -> Starlette:
         app.state.streams = Streams(settings, pool, milestones)
         app.state.search = search.Search(settings)
         settling = asyncio.create_task(limiter.run())
+        listening = asyncio.create_task(sessions.know_sign_outs(pool, tokens))
         try:
             await app.state.streams.start()
             yield
         finally:
             settling.cancel()
+            listening.cancel()
             await limiter.close()
             await app.state.streams.close()
             milestones.close()

@@ -5,7 +5,8 @@ own library, so that no further dependency guards the passwords. The hash carrie
 good.
 
 A token is a JSON Web Token signed by HMAC-SHA-256. Every process that has the secret can check one without asking anybody,
-which is what lets API processes and edges be added; what it cannot do is be taken back before it expires.
+which is what lets API processes and edges be added. To take tokens back before they expire, each API process knows who has signed
+out lately (sessions.py); an edge does not, and shows what it has in its cache until the token expires.
 """
 
 from __future__ import annotations
@@ -52,13 +53,15 @@ class Tokens:
     def __init__(self, secret: str, lifetime_s: float) -> None:
         self._secret = secret
         self.lifetime_s = lifetime_s
+        self.signed_out: dict[int, float] = {}
+        """User → epoch seconds: tokens that were issued before are refused."""
         # Refusals are exceptions, which are not remembered: nobody can fill the memory with bad tokens.
-        self._checked: Callable[[str], tuple[int, float]] = functools.lru_cache(TOKENS_REMEMBERED)(self._check)
+        self._checked: Callable[[str], tuple[int, float, float]] = functools.lru_cache(TOKENS_REMEMBERED)(self._check)
 
     def issue(self, user_id: int) -> str:
         """A token for the user, good from now on."""
-        now = int(time.time())
-        claims = {"iss": ISSUER, "sub": str(user_id), "iat": now, "exp": now + max(1, round(self.lifetime_s))}
+        now = time.time()  # with its fraction: a session may follow a sign-out within the second
+        claims = {"iss": ISSUER, "sub": str(user_id), "iat": now, "exp": int(now) + max(1, round(self.lifetime_s))}
         return jwt.encode(claims, self._secret, ALGORITHM)
 
     def user_of(self, authorization: str | None) -> int:
@@ -71,17 +74,19 @@ class Tokens:
         if scheme.lower() != "bearer" or not token:
             raise ApiError(401, "the header Authorization is missing; it has to be: Bearer, and a token", BEARER)
         try:
-            user_id, expires_at = self._checked(token)
+            user_id, issued_at, expires_at = self._checked(token)
         except jwt.ExpiredSignatureError:
             expires_at = 0.0
         except (jwt.InvalidTokenError, ValueError):
             raise ApiError(401, "the token is not one of ours", BEARER) from None
         if expires_at <= time.time():
             raise ApiError(401, "the token has expired; open another session", BEARER)
+        if issued_at <= self.signed_out.get(user_id, 0.0):
+            raise ApiError(401, "the user has signed out; open another session", BEARER)
         return user_id
 
-    def _check(self, token: str) -> tuple[int, float]:
-        """(user, expiry). Raises ``jwt.InvalidTokenError``, ``ValueError``."""
+    def _check(self, token: str) -> tuple[int, float, float]:
+        """(user, issued at, expires at). Raises ``jwt.InvalidTokenError``, ``ValueError``."""
         if len(token) > MAX_TOKEN:
             raise ValueError("longer than any token of ours")
         # The algorithm is ours to say: one that the token names (none, or a public key's) is what a forger would choose.
@@ -91,4 +96,4 @@ class Tokens:
         subject = claims["sub"]
         if not (subject.isascii() and subject.isdigit() and int(subject[:20]) <= BIGINT_MAX):
             raise ValueError("no user's id")
-        return int(subject), float(claims["exp"])
+        return int(subject), float(claims["iat"]), float(claims["exp"])

@@ -29,6 +29,10 @@ CREATE TABLE IF NOT EXISTS users (
     follower_count bigint NOT NULL DEFAULT 0 -- kept by follow and unfollow: the followee's size without a count(*)
 );
 CREATE UNIQUE INDEX IF NOT EXISTS users_by_name ON users (name); -- the name that one logs in by
+CREATE TABLE IF NOT EXISTS sign_outs (
+    user_id        bigint PRIMARY KEY,
+    signed_out_at  double precision NOT NULL -- epoch seconds; tokens from before are not let in any more
+);
 CREATE TABLE IF NOT EXISTS followers (
     followee_id    bigint NOT NULL,
     follower_id    bigint NOT NULL,

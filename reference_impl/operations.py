@@ -95,6 +95,7 @@ DOORS = (
         "sessions.open", "POST", "/v1/sessions", sessions.open_session, 201, sessions.Session, sessions.NewSession,
         refusals=(401, 429), is_open=True,
     ),
+    Operation("sessions.close", "DELETE", "/v1/sessions", sessions.close_sessions, 204),
     Operation(
         "uploads.notified", "POST", "/v1/store-events", uploads.notified, 204, refusals=(400, 401, 413), is_open=True
     ),

@@ -22,7 +22,7 @@ from reference_impl.graph import FollowGraph, Ids
 from reference_impl.settings import Settings
 
 TABLES = (
-    "users", "followers", "posts", "feed", "likes", "like_counts", "comments", "post_media", "devices",
+    "users", "sign_outs", "followers", "posts", "feed", "likes", "like_counts", "comments", "post_media", "devices",
     "notification_preferences", "notifications", "notification_events",
 )  # fmt: skip
 ROUND_US, USER_US = 60_000_000, 1_000

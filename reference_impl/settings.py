@@ -64,7 +64,7 @@ class Settings:
     token_secret: str = dataclasses.field(default="", repr=False)
     """Signs the users' tokens, 32 characters or more; empty: ``up`` draws one."""
     token_lifetime_s: float = 43_200.0
-    """How long a session lasts; there is no way to take a token back before."""
+    """How long a session lasts, unless its user signs out before."""
     user_requests_per_s: float = 500.0
     """Requests of one user in the long run; far above what people do, so that load tests measure the platform."""
     user_requests_burst: int = 2_000

@@ -25,7 +25,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from reference_impl.auth import Tokens
+from reference_impl.auth import BEARER, Tokens
 from reference_impl.settings import Settings
 from reference_impl.topics import worker_ready
 from reference_impl.web import ApiError, error_response, path_id
@@ -109,6 +109,8 @@ class Edge:
             self._files.pop(media_id, None)
             self._forget(media_id)
             raise ApiError(404, f"there is no media {media_id}")
+        if answer.status_code == 401:
+            raise ApiError(401, "the origin does not let this viewer in", BEARER)
         if answer.status_code != 302:
             raise OriginFailed(f"the origin answered {answer.status_code}")
         return answer.headers["location"]

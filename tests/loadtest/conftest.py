@@ -3,21 +3,22 @@
 import json
 import socket
 import subprocess
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from tests.loadtest.commands import ROOT, Finished, command, environment
 
 
-@pytest.fixture
-def run_locust(tmp_path):
-    """Run locust to its end: `run_locust("locustfile_clients.py", "-u", "5", FC_CLIENT="lean")`."""
+def runner(folder: Path) -> Callable[..., Finished]:
+    """Runs locust to its end: `run("locustfile_clients.py", "-u", "5", FC_CLIENT="lean")`; its files are in `folder`."""
     count = 0
 
     def run(locustfile: str, *args: str, **variables: str) -> Finished:
         nonlocal count
         count += 1
-        raw, digest = tmp_path / f"raw{count}.csv", tmp_path / f"digest{count}.json"
+        raw, digest = folder / f"raw{count}.csv", folder / f"digest{count}.json"
         full = command(locustfile, "--headless", "--exit-code-on-error", "0", "--raw", str(raw), *args)
         done = subprocess.run(
             full,
@@ -31,6 +32,12 @@ def run_locust(tmp_path):
         return Finished(done.returncode, done.stderr, figures, raw)
 
     return run
+
+
+@pytest.fixture
+def run_locust(tmp_path):
+    """See `runner`."""
+    return runner(tmp_path)
 
 
 @pytest.fixture

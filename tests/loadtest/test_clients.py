@@ -3,32 +3,39 @@
 import pytest
 
 from loadtest import recording
+from tests.loadtest.conftest import runner
 
-LOAD = ("--target", "model", "-u", "80", "-r", "40", "-t", "25s")
-
-
-def test_three_clients_and_any_hash_seed_give_equal_digests(run_locust):
-    runs = [
-        run_locust("locustfile_clients.py", *LOAD, FC_CLIENT=client, PYTHONHASHSEED=hash_seed)
-        for client, hash_seed in [("lean", "1"), ("fast", "2"), ("requests", "3"), ("lean", "4")]
-    ]
-    assert [run.code for run in runs] == [0, 0, 0, 0]
-    assert len({(run.figures["rows"], run.figures["stats"]) for run in runs}) == 1
-    assert runs[0].figures["requests"] > 800
-    assert runs[0].raw.read_bytes() == runs[3].raw.read_bytes()
+LOAD = ("--target", "model", "-u", "60", "-r", "60", "-t", "15s")
+CLIENTS = ("lean", "fast", "requests")
 
 
-def test_another_seed_gives_another_run(run_locust):
-    one, two = (run_locust("locustfile_clients.py", *LOAD, "--seed", seed).figures for seed in ("1", "2"))
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """The same load by each client, under another hash seed each."""
+    run = runner(tmp_path_factory.mktemp("clients"))
+    return {
+        client: run("locustfile_clients.py", *LOAD, FC_CLIENT=client, PYTHONHASHSEED=str(hash_seed))
+        for hash_seed, client in enumerate(CLIENTS, 1)
+    }
+
+
+def test_three_clients_and_any_hash_seed_give_equal_digests(runs, run_locust):
+    assert {run.code for run in runs.values()} == {0}
+    assert len({(run.figures["rows"], run.figures["stats"]) for run in runs.values()}) == 1
+    assert runs["lean"].figures["requests"] > 500
+    again = run_locust("locustfile_clients.py", *LOAD, FC_CLIENT="lean", PYTHONHASHSEED="4")
+    assert again.raw.read_bytes() == runs["lean"].raw.read_bytes()
+
+
+def test_another_seed_gives_another_run(runs, run_locust):
+    one, two = runs["lean"].figures, run_locust("locustfile_clients.py", *LOAD, "--seed", "2").figures
     assert one["rows"] != two["rows"]
     assert one["requests"] == pytest.approx(two["requests"], rel=0.1)
 
 
-@pytest.mark.parametrize("client", ["lean", "fast", "requests"])
-def test_locusts_latencies_are_the_models_own(run_locust, client):
-    run = run_locust(
-        "locustfile_clients.py", "--target", "model", "-u", "60", "-r", "60", "-t", "20s", FC_CLIENT=client
-    )
+@pytest.mark.parametrize("client", CLIENTS)
+def test_locusts_latencies_are_the_models_own(runs, client):
+    run = runs[client]
     figures = run.figures
     assert set(figures["model_s"]) == {
         "feed.open",

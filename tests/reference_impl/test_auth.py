@@ -3,6 +3,7 @@
 import hashlib
 import time
 
+import httpx
 import jwt
 import pytest
 from hypothesis import given
@@ -12,6 +13,7 @@ from reference_impl.auth import ALGORITHM, ISSUER, Tokens, hash_password, is_pas
 from reference_impl.seeding import SEEDED_PASSWORD
 from reference_impl.settings import Settings, SettingsError
 from reference_impl.web import ApiError
+from tests.reference_impl.stack import eventually
 
 SECRET = "a secret of thirty-two characters or more"
 NOW = int(time.time())
@@ -112,3 +114,21 @@ def test_a_wrong_name_and_a_wrong_password_are_the_same_answer(stack):
     assert "password" in log_in(stack, 422, name="user18")["error"]
     assert "empty" in log_in(stack, 422, name="user18", password="")["error"]
     assert "characters" in log_in(stack, 422, name="user18", password="x" * 10**4)["error"]
+
+
+def test_who_signs_out_is_let_in_nowhere_with_the_old_token_and_everywhere_with_a_new_one(stack):
+    apis = [child["metrics_url"].removesuffix("/metrics") for child in stack.state["processes"] if child["role"] == "api"]
+    old, others = stack.bearer(19), stack.bearer(20)
+
+    def let_in(headers):
+        return [httpx.get(f"{api}/v1/feed", headers=headers).status_code == 200 for api in apis]
+
+    assert let_in(old) == [True, True]
+    assert httpx.delete(f"{apis[0]}/v1/sessions", headers=old).status_code == 204
+    assert let_in(old)[0] is False
+    eventually(lambda: not any(let_in(old)))
+    refusal = httpx.delete(f"{apis[0]}/v1/sessions", headers=old)
+    assert (refusal.status_code, refusal.json()["error"]) == (401, "the user has signed out; open another session")
+    session = log_in(stack, 201, name="user19", password=SEEDED_PASSWORD)
+    assert let_in({"Authorization": f"Bearer {session['token']}"}) == [True, True]
+    assert let_in(others) == [True, True]

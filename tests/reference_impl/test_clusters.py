@@ -26,7 +26,7 @@ def clusters(tmp_path_factory):
         pytest.skip(f"Apache Kafka and OpenSearch: {done.stderr.strip().splitlines()[-1]}")
     assert done.returncode == 0, done.stderr
     try:
-        yield dict(re.findall(r"export (\w+)=(\S+)", done.stdout))
+        yield dict(re.findall(r"export (\w+)=(\S+)", done.stdout)) | {"FLASHCROWD_SERVICES_DIR": environment["FLASHCROWD_SERVICES_DIR"]}
     finally:
         subprocess.run([SERVICES, "down"], env=environment, check=True)
 
@@ -34,7 +34,7 @@ def clusters(tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.skipif(bool(CLUSTERS), reason="all of these tests run against a Kafka and a search engine by URL already")
 def test_rooms_hold_on_apache_kafka_and_opensearch(clusters):
-    assert clusters.keys() == {"FLASHCROWD_KAFKA_BOOTSTRAP", "FLASHCROWD_ELASTICSEARCH_URL"}
+    assert clusters.keys() == {"FLASHCROWD_KAFKA_BOOTSTRAP", "FLASHCROWD_ELASTICSEARCH_URL", "FLASHCROWD_SERVICES_DIR"}
     command = [sys.executable, "-m", "pytest", "-q", "--tb=short", "-m", "cluster", "-p", "no:cacheprovider", "tests/reference_impl"]
     done = subprocess.run(command, cwd=ROOT, env=os.environ | clusters, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout

@@ -17,6 +17,9 @@ EXAMPLES = "4"  # of each operation, at random; those of the coverage phase, at 
 NOT_CHECKED = "positive_data_acceptance"
 """JSON Schema counts 1.0 as an integer, which we do not; and that a cursor has to be one that we gave no schema can say."""
 
+SIGNS_OUT = "sessions.close"
+"""It would refuse everything after."""
+
 
 def test_every_route_is_in_the_document():
     described = {(method.upper(), path) for path, methods in document()["paths"].items() for method in methods}
@@ -52,7 +55,8 @@ def test_schemathesis_finds_no_error_and_no_violation(stack, tmp_path):
         sys.executable, "-m", "schemathesis.cli", "run", stack.state["api_url"] + "/openapi.json",
         "--header", f"Authorization: {stack.bearer(35)['Authorization']}",
         "--phases", "coverage,fuzzing", "--max-examples", EXAMPLES, "--seed", "1", "--no-shrink", "--continue-on-failure",
-        "--exclude-checks", NOT_CHECKED, "--warnings", "off", "--report", "json", "--report-json-path", str(report),
+        "--exclude-checks", NOT_CHECKED, "--exclude-operation-id", SIGNS_OUT,
+        "--warnings", "off", "--report", "json", "--report-json-path", str(report),
     ]  # fmt: skip
     done = subprocess.run(
         command, cwd=tmp_path, capture_output=True, text=True, timeout=600, env=os.environ | {"NO_COLOR": "1"}
@@ -60,5 +64,5 @@ def test_schemathesis_finds_no_error_and_no_violation(stack, tmp_path):
     assert done.returncode == 0, done.stdout[-5_000:] + done.stderr[-1_000:]
     found = json.loads(report.read_text())
     assert found["failures"] == found["errors"] == []
-    assert found["operations"]["tested"] == len(OPERATIONS) + len(DOORS) - 1  # all but the WebSocket
+    assert found["operations"]["tested"] == len(OPERATIONS) + len(DOORS) - 2  # all but the WebSocket and the way out
     assert found["test_cases"]["generated"] > 300
