@@ -18,7 +18,7 @@ def configure(process: str) -> None:
     ]
     structlog.configure(
         processors=[*shared, structlog.processors.JSONRenderer()],
-        logger_factory=structlog.PrintLoggerFactory(),
+        logger_factory=structlog.WriteLoggerFactory(),  # a line in one write; print's end of line may come after another thread's
         cache_logger_on_first_use=True,
     )
     structlog.contextvars.bind_contextvars(process=process)

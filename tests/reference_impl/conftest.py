@@ -22,7 +22,7 @@ VARIABLES = {
     "FLASHCROWD_DELIVERY_POLL_S": "0.1",
 }
 # What takes a broker that is none of ours; test_clusters.py runs it where one can be had.
-collect_ignore = [] if CLUSTERS else ["test_cluster_faults.py"]
+collect_ignore = [] if CLUSTERS else ["test_with_clusters.py"]
 
 
 def pytest_collection_modifyitems(items):

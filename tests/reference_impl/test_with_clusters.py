@@ -1,4 +1,7 @@
-"""Apache Kafka's broker dies under load, or nothing of it answers; collected only where it is in the place of the embedded one."""
+"""Apache Kafka's broker dies under load, or nothing of it answers; collected only where it is in the place of the embedded one.
+
+The last file, since its load leaves posts and uploads of many users behind.
+"""
 
 import signal
 
