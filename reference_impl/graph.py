@@ -151,7 +151,7 @@ def read_arrays(path: Path) -> FollowGraph:
         GraphError: the file is no such archive, or an id is outside 0..users-1.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:  # it would leave a broken one open
             users = int(archive["users"])
             edges = [archive[name] for name in ("followee", "follower")]
     except KeyError as error:
