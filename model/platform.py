@@ -8,7 +8,8 @@ from dataclasses import replace
 import numpy as np
 
 from model import feed, interactions, log, notifications, search, uploads
-from model.network import Delay, Hold, Network, Operation, Respond, Serve, walk
+from model.distributions import constant
+from model.network import Delay, Hold, Network, Operation, Respond, RetryBudget, Serve, Try, walk
 from model.part import Floats, Ids, Part
 from model.population import FollowGraph, read_edge_list, synthetic_graph
 from model.scaling import scale_up
@@ -47,6 +48,9 @@ PROCESSES = ("dispatcher_processes", "fanout_processes", "interaction_processes"
 STATIONS = ("api", "database", "object_store", "edge", *log.BROKERS, *search.STATIONS, *notifications.STATIONS)
 
 
+_BUDGET = "clients"
+
+
 def build_network(scenario: Scenario) -> Network:
     """The scenario's own network, or the platform with all its rooms."""
     if scenario.declared is not None:
@@ -73,7 +77,7 @@ def build_network(scenario: Scenario) -> Network:
     )
     return Network(
         operations=tuple(
-            replace(operation, priority=_priority(scenario, operation.name))
+            replace(_asked_by_clients(scenario, operation), priority=_priority(scenario, operation.name))
             for part in parts
             for operation in part.operations
         ),
@@ -84,7 +88,28 @@ def build_network(scenario: Scenario) -> Network:
         attributes=tuple(attribute for part in parts for attribute in part.attributes),
         milestones=tuple(milestone for part in parts for milestone in part.milestones),
         hosts=scenario.hosts,
+        budgets=() if scenario.clients.budget_ratio is None else (RetryBudget(_BUDGET, scenario.clients.budget_ratio),),
     )
+
+
+def _asked_by_clients(scenario: Scenario, operation: Operation) -> Operation:
+    """What a client waits for, within its patience; an upload's writes have tries of their own where the store refuses some."""
+    clients, steps = scenario.clients, tuple(operation.steps)
+    until = next(number for number, step in enumerate(steps) if isinstance(step, Respond))
+    waited_for = steps[:until]
+    patient = clients.timeout_s == 0 and clients.attempts == 1
+    if patient or any(isinstance(step, Try) for step in walk(waited_for)):
+        return operation
+    tries = Try(
+        waited_for,
+        timeout_s=clients.timeout_s,
+        attempts=clients.attempts,
+        backoff=constant(clients.backoff_s),
+        growth=2.0,
+        jitter="full",
+        budget=None if clients.budget_ratio is None else _BUDGET,
+    )
+    return replace(operation, steps=(tries, *steps[until:]))
 
 
 def _priority(scenario: Scenario, operation: str) -> int:

@@ -73,6 +73,21 @@ class Load:
 
 
 @dataclass(frozen=True)
+class Clients:
+    """How long a client waits for an answer (0: for ever), and how often it asks in all.
+
+    Before the n-th further attempt it waits up to `backoff_s` * 2^(n-1), uniformly (full jitter). With `budget_ratio` all clients
+    together make at most so many further attempts for each first one; see `network.RetryBudget`. What a client has given up is not
+    gone on with.
+    """
+
+    timeout_s: float = 0.0
+    attempts: int = 1
+    backoff_s: float = 0.1
+    budget_ratio: float | None = None
+
+
+@dataclass(frozen=True)
 class Feed:
     """How feeds come about. `threshold`: followees with more followers are pulled (`isPrecomputed` false) under `hybrid`.
 
@@ -351,4 +366,5 @@ class Scenario:
     closed_users: tuple[ClosedUsers, ...] = ()
     autoscaling: tuple[Autoscaling, ...] = ()
     prices: Mapping[str, float] = field(default_factory=dict)
+    clients: Clients = Clients()
     priorities: Mapping[str, int] = field(default_factory=dict)  # by operation; 0, the most urgent, for what is not named

@@ -31,6 +31,7 @@ _EVERYWHERE = ("question", "run", "slo", "faults", "surges", "closed_users", "au
 _PLATFORM = (
     "population", "workload", "cascades", "load", "feed", "uploads", "notifications", "search",
     "hosts", "stations", "topics", "service_times", "costs", "priorities",
+    "clients",
 )  # fmt: skip
 Read = TypeVar("Read")
 
@@ -124,6 +125,7 @@ def _platform(document: Document) -> Scenario:
         service_times=_section(document, "service_times", sections.read_service_times, defaults["service_times"]),
         costs_s=_section(document, "costs", sections.read_costs_s, defaults["costs"]),
         workload=sections.read_workload(document, document.values["workload"]),
+        clients=_section(document, "clients", sections.read_clients),
         priorities=sections.read_priorities(place.at("priorities"), document.values.get("priorities", {}), OPERATIONS),
         cascades=read_cascades(place.at("cascades"), document.values.get("cascades", []), names, run.duration_s),
         **_happenings(document, run, names, defaults["prices"], users, len(population.celebrities)),

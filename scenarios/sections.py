@@ -13,6 +13,7 @@ from model.network import DISCIPLINES, Network
 from model.scenario import (
     STRATEGIES,
     TIERS,
+    Clients,
     Feed,
     Load,
     Notifications,
@@ -92,6 +93,12 @@ _LOAD: Spec = {
     "think_time_s": Field(number()),
     "subscribes_per_feed_open": Field(number()),
     "streams_per_feed_open": Field(number()),
+}
+_CLIENTS: Spec = {
+    "timeout_s": Field(number()),
+    "attempts": Field(whole(1, 100)),
+    "backoff_s": Field(number()),
+    "budget_ratio": Field(number(), None),
 }
 _FEED: Spec = {
     "strategy": Field(choice(STRATEGIES)),
@@ -233,6 +240,11 @@ def read_prices(place: Place, value: Any, known: Mapping[str, Any], servers: Ite
 def read_load(place: Place, value: Any) -> Load:
     """`[load]`."""
     return Load(**read_fields(place, value, _LOAD))
+
+
+def read_clients(place: Place, value: Any) -> Clients:
+    """`[clients]`."""
+    return Clients(**read_fields(place, value, _CLIENTS))
 
 
 def read_feed(place: Place, value: Any) -> Feed:

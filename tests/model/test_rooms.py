@@ -205,3 +205,26 @@ def test_reading_a_post_and_following_cost_one_statement():
     )
     took_s = 0.125 + 1 + 0.25 + 2
     assert answered(record) == [took_s, NOBODY_NEAR + took_s, 2 * NOBODY_NEAR + took_s]
+
+
+# ---- clients who do not wait for ever
+
+
+def impatient(*overrides):
+    settings = scenario("hybrid", "stations.api.servers=1", "clients.backoff_ms=0", *overrides)
+    calls = [(at_s, "interactions.read", user, asked(settings, "interactions.read", user)) for at_s, user in ((0, 3), (0, 4))]
+    return run(platform.build_network(settings), [(at_s, name, attributes) for at_s, name, _, attributes in calls])
+
+
+def test_a_client_gives_up_and_asks_again():
+    # Alone a read takes 0.125 + 1 + 0.25 + 2. The second waits a second for the API, and has given up at 4.25 - 0.25.
+    assert runs.answers(impatient()) == [(0, 3.375, "ok"), (0, 4.375, "ok")]
+    assert runs.answers(impatient("clients.timeout_s=4")) == [(0, 3.375, "ok"), (0, 4.0, "timed_out")]
+    assert runs.answers(impatient("clients.timeout_s=4", "clients.attempts=2")) == [(0, 3.375, "ok"), (0, 7.375, "ok")]
+
+
+def test_a_budget_spares_the_server_further_attempts():
+    record = impatient("clients.timeout_s=1", "clients.attempts=50", "clients.budget_ratio=0")
+    # Nobody can be served within a second; the budget begins with ten further attempts for all.
+    assert int(record.failed_attempts.sum()) == 2 + 10
+    assert runs.outcomes(record) == ["timed_out", "timed_out"]
