@@ -1,8 +1,10 @@
 """`flashcrowd calibrate`: observed traces into a scenario, `calibrated.toml`, with the samples and intervals of every number.
 
-Two or more traces at moderate loads (20 to 50 % of a core) are best: at light load a request costs up to twice as much, since caches and
-cores are cold. Files of OTLP JSON lines (`.jsonl`) that are not ours become a network of their own: a station for each service, an
-operation for each kind of root span, steps in the order of the spans, probabilities where a step is not always there.
+Two or more traces at moderate loads (20 to 50 % of a core) are best, and one at such a load in bursts (`observe --burst-ms 250`): after
+idleness a request costs up to twice as much, since caches and cores are cold, and bursts tell what it costs when they are warm.
+
+Files of OTLP JSON lines (`.jsonl`) that are not ours become a network of their own: a station for each service, an operation for each kind
+of root span, steps in the order of the spans, probabilities where a step is not always there.
 """
 
 from __future__ import annotations
@@ -38,6 +40,8 @@ HOST = {"cores": 1, "discipline": "wake_preemption"}
 ON_HOST = (
     "api", "database", "broker", "dispatcher_processes", "fanout_processes", "interaction_processes",
 )  # fmt: skip
+STATION_OF = {"api": "api", "postgres": "database", "kafka": "broker"}
+"""Role -> station of its processes, for what is calibrated per process."""
 WOKEN_FIRST = ("database",)
 """Stations whose processes pre-empt as they wake: a trial found it of database backends."""
 
@@ -48,7 +52,7 @@ ABSENT_TIMES, ABSENT_COSTS = ("database_notify_batch", "database_connect", "cdc_
 
 def document_of(document: dict[str, Any], made: Calibration, shared_host: bool = True) -> dict[str, Any]:
     """A scenario's document with what was measured in place."""
-    from loadtest.calibration import Estimate
+    from loadtest.estimates import Estimate
 
     made.times |= dict.fromkeys(ABSENT_TIMES, Estimate(0.0, 0, 0.0, 0.0))
     made.costs_s |= dict.fromkeys(ABSENT_COSTS, (0.0, "no such process ran"))
@@ -65,6 +69,8 @@ def document_of(document: dict[str, Any], made: Calibration, shared_host: bool =
             document["stations"][station]["host"] = "machine"
             if station not in WOKEN_FIRST:
                 document["stations"][station]["preempts"] = False
+        for role, cold in made.cold.items():
+            document["stations"][STATION_OF[role]]["cold"] = cold.points()
     return document
 
 

@@ -10,6 +10,7 @@ out among the stages. So the work of a run of the calibration is reproduced to t
   statements make up the backends' CPU. Per event and per row by least squares without negative costs.
 - Workers and broker: CPU of the process per batch, event or record.
 - Delays: what is left of the time of requests and statements that overlapped no other, once all CPU is subtracted.
+- After idleness work costs more: `cold`, from runs in bursts and from how long a process had slept.
 - What other processes use meanwhile slows the host: its speed is one less their share of the core.
 
 Intervals are bootstrap intervals of 95 % over samples.
@@ -17,27 +18,22 @@ Intervals are bootstrap intervals of 95 % over samples.
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
-from loadtest.otlp_spans import Span, read_spans
+from loadtest.cold import Cold, cold_of
+from loadtest.estimates import LEAST_S, Estimate, estimate, line, middle
+from loadtest.observed_run import NETWORKED, Observed, alone, cpu_of, observed, own_time_s, pooled_idle, waits_of
+from loadtest.otlp_spans import Span
 
 if TYPE_CHECKING:
     from loadtest.traces import Trace
 
-Floats = npt.NDArray[np.float64]
-RESAMPLES = 200
-QUANTILE_STEPS = 40
-FEWEST_FOR_QUANTILES = 200
-"""With fewer samples a distribution is told by mean and cv."""
 FEWEST_ALONE = 10
-LEAST_S = 1e-6
 OPERATIONS = {
     "feed.open": ("api_feed_open", "api_feed_answer"),
     "feed.publish": ("api_publish", "api_write_answer"),
@@ -55,157 +51,14 @@ WORKERS = {
     "fanout_dispatchers": ("fanout_dispatcher", "worker_dispatch"),
 }
 """Consumer group -> role of its process, service time of its CPU per batch (a dispatcher's: per event)."""
-NETWORKED = ("api", "postgres", "kafka", *(role for role, _ in WORKERS.values()))
-"""Roles whose work is in the network; the others are the background."""
+COLD_TIMES: dict[str, Callable[[str], bool]] = {
+    "api": lambda name: name.startswith("api_"),
+    "postgres": lambda name: name.startswith("database_") and name != "database_commit",
+    "kafka": lambda name: name == "broker_record",
+}
+"""Role -> which times and costs are its CPU."""
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """A measured duration: mean with its interval, samples, and the shape (quantiles over the mean, or a cv)."""
-
-    mean_s: float
-    n: int
-    low_s: float
-    high_s: float
-    cv: float = 0.0
-    shape: tuple[float, ...] = ()
-
-    def entry(self) -> dict[str, Any]:
-        """As a distribution in a scenario."""
-        if self.mean_s < LEAST_S:
-            return {"distribution": "constant", "mean_us": 0.0}
-        if self.shape:
-            quantiles = [float(f"{factor * self.mean_s * 1e6:.4g}") for factor in self.shape]
-            return {"distribution": "empirical", "quantiles_us": quantiles}
-        mean_us = float(f"{self.mean_s * 1e6:.4g}")
-        if self.cv < 0.01:
-            return {"distribution": "constant", "mean_us": mean_us}
-        return {"distribution": "lognormal", "mean_us": mean_us, "cv": round(float(self.cv), 3)}
-
-    def scaled(self, factor: float) -> Estimate:
-        """Every duration times `factor`."""
-        return Estimate(self.mean_s * factor, self.n, self.low_s * factor, self.high_s * factor, self.cv, self.shape)
-
-    def plus(self, more_s: float) -> Estimate:
-        """A part added that does not vary."""
-        mean_s = self.mean_s + more_s
-        if mean_s <= LEAST_S:
-            return Estimate(max(mean_s, 0.0), self.n, 0.0, 0.0)
-        shape = tuple(max((factor * self.mean_s + more_s) / mean_s, 0.0) for factor in self.shape)
-        return Estimate(
-            mean_s, self.n, self.low_s + more_s, self.high_s + more_s, self.cv * self.mean_s / mean_s, shape
-        )
-
-    def says(self) -> str:
-        """For a comment beside the value."""
-        return f"measured, n = {self.n:,}, mean {self.mean_s * 1e6:.4g} us ({self.low_s * 1e6:.4g} to {self.high_s * 1e6:.4g})"
-
-
-def estimate(values_s: Iterable[float], seed: int = 1) -> Estimate:
-    """Mean, interval and shape of samples; zero where there is none. The largest of a thousand does not decide: 0.1 % is cut off."""
-    values = np.sort(np.asarray([value for value in values_s if np.isfinite(value)], dtype=float))
-    if not len(values):
-        return Estimate(0.0, 0, 0.0, 0.0)
-    values = np.maximum(values[: len(values) - len(values) // 1000], 0.0)
-    mean = float(values.mean())
-    rng = np.random.default_rng(seed)
-    means = values[rng.integers(0, len(values), (RESAMPLES, len(values)))].mean(axis=1) if len(values) > 1 else values
-    low, high = np.quantile(means, [0.025, 0.975])
-    cv = float(values.std() / mean) if mean > 0 else 0.0
-    shape: tuple[float, ...] = ()
-    if len(values) >= FEWEST_FOR_QUANTILES and mean > 0:
-        quantiles = np.quantile(values, np.linspace(0, 1, QUANTILE_STEPS + 1))
-        made = (quantiles[1:] + quantiles[:-1]).mean() / 2  # the mean of lines between the quantiles
-        shape = tuple((quantiles / made).tolist())
-    return Estimate(mean, len(values), float(low), float(high), cv, shape)
-
-
-@dataclass
-class Observed:
-    """One trace's window: CPU seconds by role beyond idleness, spans, and when there was what."""
-
-    trace: Trace
-    window_s: float = 0.0
-    cpu_s: dict[str, float] = field(default_factory=dict)
-    background_ratio: float = 0.0
-    spans: list[Span] = field(default_factory=list)
-    probe_s: float = 0.0
-
-    @property
-    def requests(self) -> int:
-        """How many were asked for in the window."""
-        return int((self.trace.rows.intended_s >= self.trace.header["warmup_s"]).sum())
-
-    @property
-    def cpu_per_request_s(self) -> float:
-        """CPU of all networked processes, beyond idleness, for each request."""
-        return sum(self.cpu_s.values()) / max(self.requests, 1)
-
-
-def observed(trace: Trace, with_spans: bool = True) -> Observed:
-    """Read a trace's counters and spans. Raises `ValueError` if it has none."""
-    lines = [json.loads(line) for line in trace.file("counters.jsonl").read_text().splitlines()]
-    start_s = float(trace.header["start_epoch_s"])
-    begin_s, end_s = start_s + trace.header["warmup_s"], start_s + trace.duration_s
-    if len(lines) < 4:
-        raise ValueError(f"{trace.folder}: too few counters")
-    at_s = np.array([line["at_s"] for line in lines])
-
-    def rate(role: str, low_s: float, high_s: float) -> float:
-        used = np.array([line["processes"].get(role, [0.0])[0] for line in lines])
-        low, high = np.interp([low_s, high_s], at_s, used)
-        return float(high - low) / max(high_s - low_s, 1e-9)
-
-    found = Observed(trace, end_s - begin_s)
-    idle_from_s, idle_to_s = at_s[0], start_s - 0.15
-    for role in lines[0]["processes"]:
-        idle = rate(role, idle_from_s, idle_to_s)
-        busy = rate(role, begin_s, end_s)
-        if role in NETWORKED:
-            found.cpu_s[role] = max(busy - idle, 0.0) * found.window_s
-            found.background_ratio += min(idle, busy)
-        else:
-            found.background_ratio += busy
-    inside = (at_s >= begin_s) & (at_s <= end_s)
-    found.probe_s = float(np.median([line["probe_s"] for line, one in zip(lines, inside, strict=True) if one]))
-    if with_spans:
-        spans = read_spans(trace.file("spans.otlp.jsonl"))
-        found.spans = [span for span in spans if begin_s <= span.start_s < end_s]
-    return found
-
-
-def alone(spans: Sequence[Span]) -> list[Span]:
-    """Those that overlap no other; `spans` in order of start."""
-    latest_s, kept = -np.inf, []
-    for number, span in enumerate(spans):
-        following_s = spans[number + 1].start_s if number + 1 < len(spans) else np.inf
-        if span.start_s >= latest_s and following_s >= span.end_s:
-            kept.append(span)
-        latest_s = max(latest_s, span.end_s)
-    return kept
-
-
-def own_time_s(span: Span, from_s: float, to_s: float) -> float:
-    """How long the span was in none of its children, between two instants."""
-    left_s, reached_s = to_s - from_s, from_s
-    for child in sorted(span.children, key=lambda child: child.start_s):
-        low_s, high_s = max(child.start_s, reached_s), min(child.end_s, to_s)
-        if high_s > low_s:
-            left_s -= high_s - low_s
-            reached_s = high_s
-    return max(left_s, 0.0)
-
-
-def _cpu(span: Span) -> float:
-    return float(span.attributes.get("cpu_s", 0.0))
-
-
-def least_squares(columns: Sequence[Floats], values: Floats) -> Floats:
-    """Coefficients of zero or more."""
-    from scipy.optimize import nnls
-
-    found: Floats = nnls(np.column_stack(columns), values)[0]
-    return found
 
 
 @dataclass
@@ -215,13 +68,23 @@ class Calibration:
     times: dict[str, Estimate] = field(default_factory=dict)
     costs_s: dict[str, tuple[float, str]] = field(default_factory=dict)
     speed: float = 1.0
+    cold: dict[str, Cold] = field(default_factory=dict)
+    idle_ratio: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
 
 def calibrate(traces: Sequence[Trace], linger_s: float) -> Calibration:
-    """Estimate everything from observed traces at moderate loads. Raises `ValueError` if there are too few requests."""
-    runs = [observed(trace) for trace in traces]
-    made = Calibration()
+    """Estimate everything from observed traces at moderate loads. Raises `ValueError` if there are too few requests.
+
+    Traces whose arrivals came in bursts say what work costs while nothing sleeps, and what large batches cost.
+    """
+    every = [observed(trace) for trace in traces]
+    made = Calibration(idle_ratio=pooled_idle(every))
+    for run in every:
+        run.idle_ratio = made.idle_ratio
+    runs, bursts = [run for run in every if not run.in_bursts], [run for run in every if run.in_bursts]
+    if not runs:
+        raise ValueError("all traces were observed in bursts; calibrate needs requests that overlap no other")
     spans = [span for run in runs for span in run.spans]
     cpu_s = {role: sum(run.cpu_s.get(role, 0.0) for run in runs) for role in NETWORKED}
     roots = {name: [s for s in spans if s.name == name] for name in (*OPERATIONS, *WORKERS)}
@@ -244,25 +107,43 @@ def calibrate(traces: Sequence[Trace], linger_s: float) -> Calibration:
     append_s = cpu_s["kafka"] / max(len(records), 1)
     made.times["broker_record"] = Estimate(append_s, len(records), append_s, append_s, 0.0)
     _database(made, spans, runs, cpu_s["postgres"], roots["interaction_workers"])
-    _workers(made, roots, cpu_s)
+    batches = {name: [s for run in every for s in run.spans if s.name == name] for name in WORKERS}
+    _workers(made, batches, {role: sum(run.cpu_s.get(role, 0.0) for run in every) for role in NETWORKED})
     _waits(made, undisturbed, runs, common_s, linger_s, append_s)
+    _cold(made, cold_of(runs, bursts, tuple(OPERATIONS)))
     background = float(np.mean([run.background_ratio for run in runs]))
     made.speed = 1.0 - background
-    for run in runs:
+    for run in every:
         rate = run.requests / run.window_s
         made.notes.append(
-            f"{rate:.0f} requests/s: {run.cpu_per_request_s * 1e6:.0f} us of CPU a request, background {run.background_ratio:.1%}, "
-            f"probe {run.probe_s * 1e6:.1f} us, late sends {run.trace.header['late_ratio']:.2%}"
+            f"{rate:.0f} requests/s{' in bursts' * run.in_bursts}: {run.cpu_per_request_s * 1e6:.0f} us of CPU a request, "
+            f"background {run.background_ratio:.1%}, probe {run.probe_s * 1e6:.1f} us, late sends {run.trace.header['late_ratio']:.2%}"
         )
     return made
 
 
+def _cold(made: Calibration, cold: dict[str, Cold]) -> None:
+    """Let the times of the roles be those of work while nothing sleeps, and idleness what makes them longer."""
+    made.cold = cold
+    for role, one in cold.items():
+        for name in list(made.times):
+            if COLD_TIMES[role](name):
+                made.times[name] = made.times[name].scaled(1 / one.mean)
+        for name, (cost_s, says) in made.costs_s.items():
+            if COLD_TIMES[role](name):
+                made.costs_s[name] = (cost_s / one.mean, says)
+        made.notes.append(
+            f"{role}: work costs up to {1 + one.extra:.2f} times as much after idleness, half of that after {one.half_s * 1000:.3g} ms; "
+            f"{one.mean:.2f} on the average of moderate loads"
+        )
+
+
 def _own_parts(span: Span) -> tuple[float, float]:
     """Share of a root's CPU before its last wait, and after; by its own thread time, and wall time for the rest."""
-    waits = [child for child in span.children if child.attributes.get("flashcrowd.time") != "accept"]
+    waits = waits_of(span)
     if not waits:
         return 1.0, 0.0
-    before_s = max(waits[0].start_s - span.start_s, 0.0) + sum(_cpu(child) for child in waits)
+    before_s = max(waits[0].start_s - span.start_s, 0.0) + sum(cpu_of(child) for child in waits)
     after_s = max(span.end_s - max(child.end_s for child in waits), 0.0)
     total_s = before_s + after_s
     return (before_s / total_s, after_s / total_s) if total_s > 0 else (1.0, 0.0)
@@ -272,7 +153,7 @@ def _api(
     made: Calibration, roots: dict[str, list[Span]], isolated: dict[str, list[Span]], cpu_s: float, requests: int
 ) -> float:
     """Per operation before and after what it waits for; return the common part of a request."""
-    own = {name: estimate(map(_cpu, found)) for name, found in isolated.items() if found}
+    own = {name: estimate(map(cpu_of, found)) for name, found in isolated.items() if found}
     rest_s = cpu_s - sum(own[name].mean_s * len(roots[name]) for name in own)
     common_s = max(rest_s, 0.0) / max(requests, 1)
     scale = min(1.0, cpu_s / max(sum(own[name].mean_s * len(roots[name]) for name in own), 1e-9))
@@ -302,7 +183,7 @@ def _database(
         lone += alone([s for s in run.spans if s.name == "database" and s.attributes.get("flashcrowd.time") != "pool_wait"])
 
     def held(span: Span) -> float:
-        return max(span.took_s - _cpu(span), LEAST_S)
+        return max(span.took_s - cpu_of(span), LEAST_S)
 
     begins = [held(s) for s in lone if s.attributes.get("statement") == "BEGIN;"]
     commits = [held(s) for s in lone if s.attributes.get("statement") == "COMMIT;"]
@@ -326,10 +207,10 @@ def _database(
     applied = np.array(
         [sum(held(c) for c in s.children if stage(c) == "database_apply_batch" or c.attributes.get("statement")) - flush_s for s in batches]
     )
-    base_s, event_s = _line(np.maximum(applied, LEAST_S), events)
+    base_s, event_s = line(np.maximum(applied, LEAST_S), events)
     rows = [s for s in spans if s.name == "fanout_workers" and float(s.attributes.get("weight", 0)) > 0]
     wrote = np.array([sum(held(c) for c in s.children if stage(c) == "database_fanout_batch") - flush_s for s in rows])
-    batch_s, row_s = _line(np.maximum(wrote, LEAST_S), np.array([float(s.attributes["weight"]) for s in rows]))
+    batch_s, row_s = line(np.maximum(wrote, LEAST_S), np.array([float(s.attributes["weight"]) for s in rows]))
     demanded_s = sum(weights[n] * len(v) for n, v in per_root.items() if n not in ("database_apply_batch", "database_fanout_batch"))
     demanded_s += base_s * len(batches) + event_s * events.sum() + batch_s * len(rows)
     demanded_s += row_s * sum(float(s.attributes["weight"]) for s in rows)
@@ -348,19 +229,6 @@ def _database(
         made.costs_s[cost] = (0.0, "measured: in database_feed_page")
 
 
-def _line(values: Floats, items: Floats) -> tuple[float, float]:
-    """Base and cost per item; both zero or more. Outliers of a noisy machine count little: twice, without the worst fifth."""
-    if len(values) < 3:
-        return (float(np.median(values)), 0.0) if len(values) else (0.0, 0.0)
-    chosen = np.ones(len(values), bool)
-    base_s, item_s = 0.0, 0.0
-    for _ in range(3):
-        base_s, item_s = least_squares([np.ones(chosen.sum()), items[chosen]], values[chosen])
-        errors = np.abs(values - base_s - item_s * items)
-        chosen = errors <= np.quantile(errors, 0.8)
-    return float(base_s), float(item_s)
-
-
 def _workers(made: Calibration, roots: dict[str, list[Span]], cpu_s: dict[str, float]) -> None:
     """CPU of the workers per batch and per event, and what of it comes after the commit."""
     for group, (role, time) in WORKERS.items():
@@ -374,8 +242,8 @@ def _workers(made: Calibration, roots: dict[str, list[Span]], cpu_s: dict[str, f
             each_s = cpu_s[role] / events.sum()
             made.times[time] = Estimate(each_s, count, each_s, each_s, 0.3)
             continue
-        thread_s = np.array([_cpu(s) for s in batches])
-        base_s, event_s = _line(thread_s, events) if group == "interaction_workers" else (float(thread_s.mean()), 0.0)
+        thread_s = np.array([cpu_of(s) for s in batches])
+        base_s, event_s = line(thread_s, events) if group == "interaction_workers" else (float(thread_s.mean()), 0.0)
         scale = cpu_s[role] / max(base_s * count + event_s * events.sum(), 1e-9)
         after = 0.0
         if group == "interaction_workers":
@@ -399,7 +267,7 @@ def _waits(
 ) -> None:
     """Delays: what is left once CPU is subtracted, of operations and batches while no other one ran in any process."""
     acknowledged = [
-        child.took_s - linger_s - _cpu(child) - append_s
+        child.took_s - linger_s - cpu_of(child) - append_s
         for name in ("interactions.like", "interactions.comment", "feed.publish")
         for span in isolated[name]
         for child in span.children
@@ -423,25 +291,13 @@ def _waits(
                 if inside:
                     accept_s = sum(c.took_s for c in span.children if c.attributes.get("flashcrowd.time") == "accept")
                     crossing.append(max(latency[number] - span.took_s - accept_s - common_s, 0.0))
-    made.times["network_client"] = _middle(crossing)
+    made.times["network_client"] = middle(crossing)
     waits = [
-        child.took_s - _cpu(child)
+        child.took_s - cpu_of(child)
         for span in isolated["interactions.read"]
         for child in span.children
         if child.attributes.get("flashcrowd.time") == "database_read_post"
     ]
     per_read = made.times.get("database_read_post", Estimate(0, 0, 0, 0)).mean_s
     typical = float(np.median(waits)) * 2 if waits else 0.0  # two statements
-    made.times["network_database"] = _middle([max(typical - per_read, 0.0)])
-
-
-def _middle(values: Sequence[float]) -> Estimate:
-    """A constant: the median, with the interval of the median by order statistics."""
-    ordered = np.sort(np.asarray(values, float))
-    if not len(ordered):
-        return Estimate(0.0, 0, 0.0, 0.0)
-    half = 0.98 * np.sqrt(len(ordered))
-    low, high = (int(np.clip(len(ordered) / 2 + sign * half, 0, len(ordered) - 1)) for sign in (-1, 1))
-    return Estimate(float(np.median(ordered)), len(ordered), float(ordered[low]), float(ordered[high]))
-
-
+    made.times["network_database"] = middle([max(typical - per_read, 0.0)])

@@ -22,7 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from loadtest.calibration import Estimate, estimate, own_time_s
+from loadtest.estimates import Estimate, estimate
+from loadtest.observed_run import own_time_s
 from loadtest.otlp_spans import Span, read_spans
 
 CLIENT = 3

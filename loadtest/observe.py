@@ -28,12 +28,19 @@ EXAMPLES = """examples:
 """
 
 
+def _burst_ms(text: str) -> float:
+    if not (text.isascii() and text.isdigit() and 10 <= int(text) <= 5_000):
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 10 to 5000")
+    return float(text)
+
+
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
     made = Parser("flashcrowd observe", __doc__, EXAMPLES)
     made.add_scenario("fidelity")
     made.add_argument("--arrivals-per-s", type=rate, metavar="R", help="requests per second (the scenario's)")
     made.add_argument("--duration", type=duration_s, metavar="T", help="of the schedule (the scenario's)")
+    made.add_argument("--burst-ms", type=_burst_ms, default=0.0, metavar="N", help="all arrivals of so long a time come at once")
     made.add_argument("--out", type=Path, default=Path("results/observed"), metavar="DIR", help="the trace (results/observed)")
     made.add_argument("--json", type=Path, metavar="FILE", help="write the header and the figures there as well")
     made.add_argument("--state-dir", type=Path, metavar="DIR", help="of the reference (a new one)")
@@ -66,7 +73,7 @@ def _observe(arguments: argparse.Namespace, scenario: Scenario, document: str) -
     with tempfile.TemporaryDirectory(prefix="flashcrowd-observe-") as scratch:
         state_dir = arguments.state_dir or Path(scratch) / "state"
         with Bench(scenario, scenario.run.seed, state_dir, Path(scratch), Cores.here()) as bench:
-            return bench.observe(scenario, scenario.run.seed, arguments.out, document=document, label="observe")
+            return bench.observe(scenario, scenario.run.seed, arguments.out, document=document, label="observe", burst_s=arguments.burst_ms / 1000)
 
 
 def _locust(arguments: argparse.Namespace) -> Trace:
@@ -89,7 +96,7 @@ def summary(trace: Trace) -> dict[str, Any]:
 
 def cpu_us_per_request(trace: Trace) -> dict[str, float]:
     """CPU of each role beyond idleness for each request, in microseconds; empty where no counters were recorded."""
-    from loadtest.calibration import observed
+    from loadtest.observed_run import observed
 
     try:
         seen = observed(trace, with_spans=False)

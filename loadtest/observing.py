@@ -46,7 +46,7 @@ UNUSED_ROLES = ("notification_worker", "cdc", "indexer", "upload_reconciler", "e
 TOPICS = ("posts", "fanout", "interactions")
 LATE_S = 0.002
 """A send is late if it goes out this long after its intended instant."""
-GRACE_S, DRAIN_S, IDLE_S, WARMUP_S = 10.0, 30.0, 1.5, 3.0
+GRACE_S, DRAIN_S, IDLE_S, WARMUP_S = 10.0, 30.0, 3.0, 3.0
 WARMUP_RATIO = 0.4
 """Of the observed rate; the warm-up also begins with as many requests at once as there are connections."""
 
@@ -129,11 +129,20 @@ class Bench:
         self._stack.close()
 
     def observe(
-        self, scenario: Scenario, seed: int, folder: Path, *, document: str = "", warm: bool = True, label: str = ""
+        self,
+        scenario: Scenario,
+        seed: int,
+        folder: Path,
+        *,
+        document: str = "",
+        warm: bool = True,
+        label: str = "",
+        burst_s: float = 0.0,
     ) -> Trace:
         """Send the scenario's arrivals for its duration; return the trace, which is also written to `folder`.
 
-        Raises `CompareError` if the generator fails.
+        With `burst_s`, all arrivals of so many seconds come at once at their end: the mean rate is the same, but most requests
+        find processes that have not slept, as under the highest load. Raises `CompareError` if the generator fails.
         """
         from model.arrivals import schedule
         from model.platform import build_network
@@ -147,6 +156,8 @@ class Bench:
             self._warm_up(scenario, seed)
         names = network.names("operations")
         at_s = np.cumsum(plan.gap_s)
+        if burst_s > 0:
+            at_s = np.ceil(at_s / burst_s) * burst_s
         run = f"{time.time_ns() & 0xFFFFFFFFFFFF:x}"
         with self._counters(folder / "counters.jsonl"):
             time.sleep(IDLE_S)  # what the system does when nothing is asked of it
@@ -166,6 +177,7 @@ class Bench:
             "duration_s": scenario.run.duration_s,
             "warmup_s": scenario.run.warmup_s,
             "load_factor": scenario.run.load_factor,
+            "burst_s": burst_s,
             "start_epoch_s": start_epoch_s,
             "late_bound_s": LATE_S,
             "late_ratio": float(np.mean(~(rows.sent_s - rows.intended_s <= LATE_S))) if len(rows) else 0.0,

@@ -109,7 +109,7 @@ class Validation:
     def calibrate(self, bench: Bench) -> None:
         """Pilot, calibration runs, `calibrated.toml`, the knee."""
         from loadtest.calibrate import calibrated
-        from loadtest.calibration import observed
+        from loadtest.observed_run import observed
 
         def look(rate_per_s: float, length_s: float, seed: int, name: str) -> Trace:
             scenario = at_rate(self.base, rate_per_s, length_s)
@@ -193,8 +193,8 @@ class Validation:
 
     def observe(self, bench: Bench, scenario: Scenario, seed: int, load: float, design: str, name: str) -> None:
         """One real run; its spans are not kept."""
-        from loadtest.calibration import observed
         from loadtest.cells import cells_of
+        from loadtest.observed_run import observed
 
         folder = self.out / "runs" / name
         trace = bench.observe(scenario, seed, folder, label=name)

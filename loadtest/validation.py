@@ -12,7 +12,7 @@ import numpy as np
 from loadtest.cells import STATISTICS
 
 if TYPE_CHECKING:
-    from loadtest.calibration import Observed
+    from loadtest.observed_run import Observed
 
 CALIBRATION_RATIOS = (0.25, 0.45)
 LOADS = (0.15, 0.30, 0.60, 0.75, 0.90, 1.10)

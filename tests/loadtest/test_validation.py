@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from loadtest import validate, validate_report, validation
-from loadtest.calibration import Estimate, alone, estimate, least_squares, own_time_s
+from loadtest.estimates import Estimate, estimate, least_squares
+from loadtest.observed_run import alone, own_time_s
 from loadtest.otlp_spans import Span
 from loadtest.validation import Plan, Ranking, Run
 
