@@ -26,8 +26,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from loadtest.cold import Cold, cold_of
-from loadtest.estimates import LEAST_S, Estimate, estimate, line, middle
-from loadtest.observed_run import NETWORKED, Observed, alone, cpu_of, observed, own_time_s, pooled_idle, waits_of
+from loadtest.estimates import LEAST_S, Estimate, estimate, least_squares, line, middle
+from loadtest.observed_run import NETWORKED, Observed, alone, cpu_of, observed, own_parts, own_time_s, pooled_idle
 from loadtest.otlp_spans import Span
 
 if TYPE_CHECKING:
@@ -35,14 +35,14 @@ if TYPE_CHECKING:
 
 FEWEST_ALONE = 10
 OPERATIONS = {
-    "feed.open": ("api_feed_open", "api_feed_answer"),
-    "feed.publish": ("api_publish", "api_write_answer"),
-    "interactions.like": ("api_write", "api_write_answer"),
-    "interactions.unlike": ("api_write", "api_write_answer"),
-    "interactions.comment": ("api_write", "api_write_answer"),
-    "interactions.read": ("api_read", "api_read_answer"),
+    "feed.open": ("api_feed_open", "api_feed_statement", "api_feed_answer"),
+    "feed.publish": ("api_publish", "", "api_write_answer"),
+    "interactions.like": ("api_write", "", "api_write_answer"),
+    "interactions.unlike": ("api_write", "", "api_write_answer"),
+    "interactions.comment": ("api_write", "", "api_write_answer"),
+    "interactions.read": ("api_read", "api_read_statement", "api_read_answer"),
 }
-"""Operation -> service times of the API before what it waits for, and after. A room joins by its rows."""
+"""Operation -> service times of the API before what it waits for, between two waits, and after. A room joins by its rows."""
 WRITES = ("database_insert_post", "database_fanout_batch", "database_followers")
 """Statements that commit by themselves."""
 WORKERS = {
@@ -54,7 +54,6 @@ WORKERS = {
 COLD_TIMES: dict[str, Callable[[str], bool]] = {
     "api": lambda name: name.startswith("api_"),
     "postgres": lambda name: name.startswith("database_") and name != "database_commit",
-    "kafka": lambda name: name == "broker_record",
 }
 """Role -> which times and costs are its CPU."""
 
@@ -96,21 +95,21 @@ def calibrate(traces: Sequence[Trace], linger_s: float) -> Calibration:
             isolated[span.name].append(span)
         for span in alone([s for s in run.spans if s.name in undisturbed]):
             undisturbed[span.name].append(span)
+    lone = {id(span) for found in isolated.values() for span in found}
     requests = sum(len(roots[name]) for name in OPERATIONS)
     if min(len(isolated["feed.open"]), len(isolated["interactions.like"])) < FEWEST_ALONE:
         raise ValueError(
             f"too few requests that overlap no other ({FEWEST_ALONE} feed.open and likes are needed); "
             "observe longer, at less load, or while the machine does nothing else"
         )
-    common_s = _api(made, roots, isolated, cpu_s["api"], requests)
-    records = [s for s in spans if s.attributes.get("flashcrowd.time") == "kafka_acknowledgement"]
-    append_s = cpu_s["kafka"] / max(len(records), 1)
-    made.times["broker_record"] = Estimate(append_s, len(records), append_s, append_s, 0.0)
+    edges_s = [edge for run in runs for s in run.spans if id(s) in lone and (edge := _edges_s(run, s)) is not None]
+    waking = _api(made, roots, isolated, edges_s, cpu_s["api"], requests)
+    waited_s = _broker(made, every, undisturbed, linger_s)
     _database(made, spans, runs, cpu_s["postgres"], roots["interaction_workers"])
     batches = {name: [s for run in every for s in run.spans if s.name == name] for name in WORKERS}
     _workers(made, batches, {role: sum(run.cpu_s.get(role, 0.0) for run in every) for role in NETWORKED})
-    _waits(made, undisturbed, runs, common_s, linger_s, append_s)
-    _cold(made, cold_of(runs, bursts, tuple(OPERATIONS)))
+    _waits(made, undisturbed, edges_s, waited_s)
+    _cold(made, cold_of(runs, bursts, tuple(OPERATIONS), waking))
     background = float(np.mean([run.background_ratio for run in runs]))
     made.speed = 1.0 - background
     for run in every:
@@ -138,40 +137,79 @@ def _cold(made: Calibration, cold: dict[str, Cold]) -> None:
         )
 
 
-def _own_parts(span: Span) -> tuple[float, float]:
-    """Share of a root's CPU before its last wait, and after; by its own thread time, and wall time for the rest."""
-    waits = waits_of(span)
-    if not waits:
-        return 1.0, 0.0
-    before_s = max(waits[0].start_s - span.start_s, 0.0) + sum(cpu_of(child) for child in waits)
-    after_s = max(span.end_s - max(child.end_s for child in waits), 0.0)
-    total_s = before_s + after_s
-    return (before_s / total_s, after_s / total_s) if total_s > 0 else (1.0, 0.0)
+def _edges_s(run: Observed, span: Span) -> tuple[float, float] | None:
+    """From sending a request until its span begins, and from its span's end to the answer; None if it is not known whose span it is."""
+    rows, number = run.trace.rows, int(span.trace[16:], 16) if len(span.trace) == 32 else -1
+    if not 0 <= number < len(rows):
+        return None
+    start_s = span.start_s - run.trace.header["start_epoch_s"]
+    before_s, after_s = start_s - rows.sent_s.iloc[number], rows.finished_s.iloc[number] - start_s - span.took_s
+    return (before_s, after_s) if 0 <= before_s < 1 and 0 <= after_s < 1 else None
 
 
 def _api(
-    made: Calibration, roots: dict[str, list[Span]], isolated: dict[str, list[Span]], cpu_s: float, requests: int
-) -> float:
-    """Per operation before and after what it waits for; return the common part of a request."""
+    made: Calibration,
+    roots: dict[str, list[Span]],
+    isolated: dict[str, list[Span]],
+    edges_s: Sequence[tuple[float, float]],
+    cpu_s: float,
+    requests: int,
+) -> tuple[float, float]:
+    """Per operation before, between and after what it waits for; what is beyond the handlers is divided among both edges of requests.
+
+    Returns the shares of it all that come as a request does, and after waits.
+    """
     own = {name: estimate(map(cpu_of, found)) for name, found in isolated.items() if found}
-    rest_s = cpu_s - sum(own[name].mean_s * len(roots[name]) for name in own)
-    common_s = max(rest_s, 0.0) / max(requests, 1)
-    scale = min(1.0, cpu_s / max(sum(own[name].mean_s * len(roots[name]) for name in own), 1e-9))
+    handlers_s = sum(own[name].mean_s * len(roots[name]) for name in own)
+    common_s = max(cpu_s - handlers_s, 0.0) / max(requests, 1)
+    scale = min(1.0, cpu_s / max(handlers_s, 1e-9))
+    middles = np.median(np.array(edges_s), axis=0) if edges_s else np.array([1.0, 0.0])
+    accept_s = common_s * float(middles[0] / middles.sum())
+    made.times["api_accept"] = Estimate(accept_s, len(edges_s), accept_s, accept_s, 0.3)
     by_time: dict[str, list[tuple[Estimate, float]]] = defaultdict(list)
-    for name, (first, last) in OPERATIONS.items():
+    for name, (first, between, last) in OPERATIONS.items():
         if name not in own:
             continue
-        whole = own[name].scaled(scale).plus(common_s)
-        after = float(np.median([_own_parts(span)[1] for span in isolated[name]]))
-        by_time[first].append((whole.scaled(1 - after), len(roots[name])))
-        by_time[last].append((whole.scaled(after), len(roots[name])))
+        shares = np.mean([own_parts(span) for span in isolated[name]], axis=0)
+        if not between:
+            shares = np.array([shares[0] + shares[1], 0.0, shares[2]])
+        count = len(roots[name])
+        for time, share, more_s in ((first, shares[0], 0.0), (between, shares[1], 0.0), (last, shares[2], common_s - accept_s)):
+            if time:
+                by_time[time].append((own[name].scaled(scale * float(share)).plus(more_s), count))
     for time, parts in by_time.items():
         total = sum(count for _, count in parts)
         mean_s = sum(part.mean_s * count for part, count in parts) / max(total, 1)
         chief = max(parts, key=lambda part: part[1])[0]  # operations that share a time have the commonest one's shape
         made.times[time] = chief.scaled(mean_s / chief.mean_s) if chief.mean_s > 0 else chief
     made.costs_s["api_feed_row"] = (0.0, "measured: in api_feed_open, pages have one size")
-    return common_s
+    waited = {time for _, *times in OPERATIONS.values() for time in times}
+    waited_s = sum(part.mean_s * count for time in waited & set(by_time) for part, count in by_time[time])
+    return accept_s * requests / max(cpu_s, 1e-9), waited_s / max(cpu_s, 1e-9)
+
+
+def _broker(made: Calibration, runs: Sequence[Observed], isolated: dict[str, list[Span]], linger_s: float) -> list[float]:
+    """Its CPU per record and per batch that is fetched; return what lone acknowledgements took beyond lingering and the caller's CPU.
+
+    Two unknowns from all runs: in bursts a batch has many records. A record costs at most half of what its acknowledgement took;
+    what is beyond is the fetches'.
+    """
+    records = np.array([sum(s.attributes.get("flashcrowd.time") == "kafka_acknowledgement" for s in run.spans) for run in runs], float)
+    batches = np.array([sum(s.name in WORKERS for s in run.spans) for run in runs], float)
+    used_s = np.array([run.cpu_s.get("kafka", 0.0) for run in runs])
+    waited_s = [
+        child.took_s - linger_s - cpu_of(child)
+        for name in ("interactions.like", "interactions.comment", "feed.publish")
+        for span in isolated[name]
+        for child in span.children
+        if child.attributes.get("flashcrowd.time") == "kafka_acknowledgement"
+    ]
+    record_s = float(least_squares([records, batches], used_s)[0])
+    record_s = min(record_s, max(float(np.median(waited_s)), 0.0) / 2) if waited_s else record_s
+    batch_s = max(float(used_s.sum() - record_s * records.sum()), 0.0) / max(batches.sum(), 1.0)
+    made.times["broker_record"] = Estimate(record_s, int(records.sum()), record_s, record_s, 0.3)
+    made.times["broker_fetch"] = Estimate(batch_s, int(batches.sum()), batch_s, batch_s, 0.3)
+    return waited_s
 
 
 def _database(
@@ -252,6 +290,8 @@ def _workers(made: Calibration, roots: dict[str, list[Span]], cpu_s: dict[str, f
                 commits = [c.end_s for c in span.children if c.attributes.get("statement") == "COMMIT;"]
                 if commits:
                     before_s, after_s = own_time_s(span, span.start_s, commits[0]), own_time_s(span, commits[0], span.end_s)
+                    before_s += sum(cpu_of(c) for c in span.children if c.end_s <= commits[0])
+                    after_s += sum(cpu_of(c) for c in span.children if c.end_s > commits[0])
                     shares.append(after_s / max(before_s + after_s, LEAST_S))
             after = float(np.clip(np.median(shares), 0, 1)) if shares else 0.0
             tell_s = after * base_s * scale
@@ -263,35 +303,17 @@ def _workers(made: Calibration, roots: dict[str, list[Span]], cpu_s: dict[str, f
 
 
 def _waits(
-    made: Calibration, isolated: dict[str, list[Span]], runs: list[Observed], common_s: float, linger_s: float, append_s: float
+    made: Calibration, isolated: dict[str, list[Span]], edges_s: Sequence[tuple[float, float]], waited_s: Sequence[float]
 ) -> None:
     """Delays: what is left once CPU is subtracted, of operations and batches while no other one ran in any process."""
-    acknowledged = [
-        child.took_s - linger_s - cpu_of(child) - append_s
-        for name in ("interactions.like", "interactions.comment", "feed.publish")
-        for span in isolated[name]
-        for child in span.children
-        if child.attributes.get("flashcrowd.time") == "kafka_acknowledgement"
-    ]
-    made.times["kafka_acknowledgement"] = estimate(max(value, 0.0) for value in acknowledged)
+    append_s = made.times["broker_record"].mean_s
+    made.times["kafka_acknowledgement"] = estimate(max(value - append_s, 0.0) for value in waited_s)
     made.times["kafka_commit"] = estimate(
         child.took_s for group in WORKERS for span in isolated[group] for child in span.children
         if child.attributes.get("flashcrowd.time") == "kafka_commit"
     )  # fmt: skip
-    crossing: list[float] = []
-    for run in runs:
-        rows = run.trace.rows
-        latency = (rows.finished_s - rows.sent_s).to_numpy(float)
-        for name in OPERATIONS:
-            for span in isolated[name]:
-                number = int(span.trace[16:], 16) if len(span.trace) == 32 else -1
-                inside = 0 <= number < len(latency) and abs(
-                    run.trace.header["start_epoch_s"] + rows.sent_s.iloc[number] - span.start_s
-                ) < max(latency[number], 0.1)
-                if inside:
-                    accept_s = sum(c.took_s for c in span.children if c.attributes.get("flashcrowd.time") == "accept")
-                    crossing.append(max(latency[number] - span.took_s - accept_s - common_s, 0.0))
-    made.times["network_client"] = middle(crossing)
+    beyond_s = made.times["api_accept"].mean_s
+    made.times["network_client"] = middle([max(before_s - beyond_s, 0.0) for before_s, _ in edges_s])
     waits = [
         child.took_s - cpu_of(child)
         for span in isolated["interactions.read"]

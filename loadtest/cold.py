@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from loadtest.estimates import LEAST_S, Floats
-from loadtest.observed_run import Observed, alone, cpu_of, waits_of
+from loadtest.observed_run import Observed, alone, cpu_of, own_parts, waits_of
 from loadtest.otlp_spans import Span
 
 HALVES_S = tuple(0.000125 * 2**step for step in range(9))
@@ -50,18 +50,16 @@ def gaps_s(spans: Sequence[Span]) -> Floats:
 
 
 def pieces(runs: Iterable[Observed], names: Iterable[str]) -> Floats:
-    """A row per lone operation: idle time before its first and before its second piece, the second's share, CPU over its kind's median."""
+    """A row per lone operation: idle time before its first piece and before each later one, the later share, CPU over its kind's median."""
     found: dict[str, list[tuple[float, float, float, float]]] = {name: [] for name in names}
     for run in runs:
         spans = [span for span in run.spans if span.name in found]
         lone = {id(span) for span in alone(spans)}
         for span, idle_s in zip(spans[1:], gaps_s(spans) if len(spans) > 1 else (), strict=True):
             if id(span) in lone:
-                waits = waits_of(span)
-                waited_s = sum(child.took_s for child in waits)
-                after_s = span.end_s - max((child.end_s for child in waits), default=span.end_s)
-                share = float(np.clip(after_s / max(span.took_s - waited_s, LEAST_S), 0.0, 1.0))
-                found[span.name].append((float(idle_s), waited_s / max(len(waits), 1), share, cpu_of(span)))
+                waits = [child.took_s for child in waits_of(span) if child.attributes.get("flashcrowd.time") != "pool_wait"]
+                later = 1 - own_parts(span)[0]
+                found[span.name].append((float(idle_s), sum(waits) / max(len(waits), 1), later, cpu_of(span)))
     rows = [np.array(rows) / np.array([1.0, 1.0, 1.0, max(np.median([r[3] for r in rows]), LEAST_S)]) for rows in found.values() if rows]
     return np.vstack(rows) if rows else np.zeros((0, 4))
 
@@ -76,8 +74,13 @@ def half_s(rows: Floats, ratio: float) -> float:
     return min(HALVES_S, key=error)
 
 
-def cold_of(calm: Sequence[Observed], bursts: Sequence[Observed], names: Sequence[str]) -> dict[str, Cold]:
-    """Role -> its factor: API and database by their counters; the broker, on the same core, as the API. Empty without bursts."""
+def cold_of(
+    calm: Sequence[Observed], bursts: Sequence[Observed], names: Sequence[str], waking: tuple[float, float]
+) -> dict[str, Cold]:
+    """Role -> its factor: API and database by their counters. Empty without bursts.
+
+    `waking` are the shares of the API's work that may find it asleep: as a request comes, and as what it waited for is there.
+    """
     rows = pieces(calm, names)
     if not bursts or len(rows) < FEWEST:
         return {}
@@ -91,11 +94,9 @@ def cold_of(calm: Sequence[Observed], bursts: Sequence[Observed], names: Sequenc
     half = half_s(rows, ratios["api"])
     asleep_s = np.concatenate([gaps_s([s for s in run.spans if s.name in names]) for run in calm])
     before, after = _part(asleep_s, half).mean(), _part(rows[:, 1], half).mean()
-    second = float(rows[:, 2].mean())
-    api = min((ratios["api"] - 1) / max((1 - second) * before + second * after, 0.05), MOST_EXTRA)
+    api = min((ratios["api"] - 1) / max(waking[0] * before + waking[1] * after, 0.05), MOST_EXTRA)
     database = min((ratios["postgres"] - 1) / max(before, 0.05), MOST_EXTRA)
     return {
         "api": Cold(api, half, ratios["api"]),
         "postgres": Cold(database, half, ratios["postgres"]),
-        "kafka": Cold(api, half, 1 + api * float(before)),
     }

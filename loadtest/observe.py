@@ -73,7 +73,9 @@ def _observe(arguments: argparse.Namespace, scenario: Scenario, document: str) -
     with tempfile.TemporaryDirectory(prefix="flashcrowd-observe-") as scratch:
         state_dir = arguments.state_dir or Path(scratch) / "state"
         with Bench(scenario, scenario.run.seed, state_dir, Path(scratch), Cores.here()) as bench:
-            return bench.observe(scenario, scenario.run.seed, arguments.out, document=document, label="observe", burst_s=arguments.burst_ms / 1000)
+            return bench.observe(
+                scenario, scenario.run.seed, arguments.out, document=document, label="observe", burst_s=arguments.burst_ms / 1000
+            )
 
 
 def _locust(arguments: argparse.Namespace) -> Trace:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -124,3 +125,20 @@ def cpu_of(span: Span) -> float:
 def waits_of(span: Span) -> list[Span]:
     """What the span waited for: its children but the acceptance of its request."""
     return [child for child in span.children if child.attributes.get("flashcrowd.time") != "accept"]
+
+
+def own_parts(span: Span) -> tuple[float, float, float]:
+    """Shares of a root's CPU before its first wait, between waits and after the last.
+
+    By wall time outside of the waits, and the thread's time within them: half before what is waited for is handed over, half after.
+    """
+    waits = [child for child in waits_of(span) if child.attributes.get("flashcrowd.time") != "pool_wait"]
+    if not waits:
+        return 1.0, 0.0, 0.0
+    before_s = max(waits[0].start_s - span.start_s, 0.0) + cpu_of(waits[0]) / 2
+    after_s = max(span.end_s - waits[-1].end_s, 0.0) + cpu_of(waits[-1]) / 2
+    between_s = sum(
+        max(later.start_s - earlier.end_s, 0.0) + (cpu_of(earlier) + cpu_of(later)) / 2 for earlier, later in pairwise(waits)
+    )
+    total_s = max(before_s + between_s + after_s, 1e-9)
+    return before_s / total_s, between_s / total_s, after_s / total_s

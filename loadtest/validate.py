@@ -1,7 +1,7 @@
 """`flashcrowd validate`: predict what calibration has not seen, then run it, and publish the error beside the noise.
 
 1. A plan is fixed: loads from 15 to 110 % of the predicted knee, repeats, a random order, rules of rejection, designs to rank.
-2. A pilot and runs at 25 and 45 % calibrate the model. No other run is ever used for that.
+2. A pilot and runs at 25, 35 (in bursts) and 45 % calibrate the model. No other run is ever used for that.
 3. Predictions of all loads and designs are written down (`predictions.json`).
 4. Then the real system is run, interleaved, and the table is made. Rejected runs and failed cells stay in it.
 """
@@ -99,6 +99,7 @@ class Validation:
         self.runs: list[Run] = []
         self.graph: FollowGraph | None = None
         self.notes: list[str] = []
+        self.idle_ratio: dict[str, float] = {}
 
     def bench(self, scenario: Scenario) -> Bench:
         """A reference with the scenario's settings."""
@@ -111,21 +112,21 @@ class Validation:
         from loadtest.calibrate import calibrated
         from loadtest.observed_run import observed
 
-        def look(rate_per_s: float, length_s: float, seed: int, name: str) -> Trace:
+        def look(rate_per_s: float, length_s: float, seed: int, name: str, burst_s: float = 0.0) -> Trace:
             scenario = at_rate(self.base, rate_per_s, length_s)
-            folder = self.out / "calibration" / name
-            return bench.observe(scenario, seed, folder, document=self.document, label=f"{name}, {rate_per_s:.0f}/s")
+            folder, label = self.out / "calibration" / name, f"{name}, {rate_per_s:.0f}/s"
+            return bench.observe(scenario, seed, folder, document=self.document, label=label, burst_s=burst_s)
 
         seen = observed(look(PILOT_PER_S, PILOT_S, self.seed + 1, "pilot"), with_spans=False)
         guess_per_s = max(1 - seen.background_ratio, 0.2) / max(seen.cpu_per_request_s, 1e-4)
         _say(f"pilot: {seen.cpu_per_request_s * 1e6:.0f} us of CPU a request, a core for about {guess_per_s:.0f} requests/s")
         folders = []
-        for number, ratio in enumerate((*validation.CALIBRATION_RATIOS, *reversed(validation.CALIBRATION_RATIOS))):
-            name = f"{ratio:.0%}-{number}".replace("%", "")
-            look(ratio * guess_per_s, self.plan.run_s, self.seed + 10 + number, name)
+        for number, (ratio, burst_s) in enumerate(validation.CALIBRATION_RUNS):
+            name = f"{'bursts-' * bool(burst_s)}{ratio:.0%}-{number}".replace("%", "")
+            look(ratio * guess_per_s, self.plan.run_s, self.seed + 10 + number, name, burst_s)
             folders.append(self.out / "calibration" / name)
         text, made = calibrated(folders)
-        self.notes = made.notes
+        self.notes, self.idle_ratio = made.notes, made.idle_ratio
         self.calibrated.write_text(text)
         self.graph = bench.graph
         self.knee_per_s = self.knee(guess_per_s)
@@ -198,7 +199,7 @@ class Validation:
 
         folder = self.out / "runs" / name
         trace = bench.observe(scenario, seed, folder, label=name)
-        seen = observed(trace, with_spans=False)
+        seen = observed(trace, with_spans=False, idle_ratio=self.idle_ratio)
         lines = [json.loads(line) for line in trace.file("counters.jsonl").read_text().splitlines()]
         steal = (lines[-1]["steal_s"] - lines[0]["steal_s"]) / max(lines[-1]["at_s"] - lines[0]["at_s"], 1e-9)
         self.runs.append(validation.run_of(load, design, cells_of(trace), seen, steal))
@@ -337,7 +338,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(f"flashcrowd validate: {error}", file=sys.stderr)
         return 2
-    count = 4 + len(plan.order) + len(plan.designs) * plan.design_repeats
+    count = 1 + len(validation.CALIBRATION_RUNS) + len(plan.order) + len(plan.designs) * plan.design_repeats
     about_s = count * (plan.run_s + PER_RUN_S) + (1 + len(plan.designs)) * PER_REFERENCE_S + 60
     _say(f"{count} runs of {plan.run_s:g} s and {1 + len(plan.designs)} starts of the reference: about {about_s / 60:.0f} minutes")
     try:

@@ -43,7 +43,7 @@ from model.network import (
     Steps,
     Topic,
 )
-from model.part import Floats, Ids, Part, connected, fetched, flushed, topic_of, work
+from model.part import Floats, Ids, Part, accepted, asked, connected, fetched, flushed, topic_of, work
 from model.population import FollowGraph
 from model.scenario import Scenario
 
@@ -107,14 +107,10 @@ def _open(scenario: Scenario) -> Operation:
         "push": {"rows": row_s},
         "hybrid": {others: costs["database_pulled"], "rows": row_s},
     }[scenario.feed.strategy]
-    page: Steps = connected(
-        scenario, (Delay(times["network_database"]), Serve("database", times["database_feed_page"], per=per))
-    )
+    page = asked(scenario, "database_feed_page", per, statements=2, between="api_feed_statement")
     ask_cache = (Delay(times["network_cache"]), Serve("feed_cache", times["cache_operation"]))
     if scenario.feed.author_cache_ttl_s is not None:
-        read = connected(
-            scenario, (Delay(times["network_database"]), Serve("database", times["database_author_posts"]))
-        )
+        read = asked(scenario, "database_author_posts")
         newest = Lookup(AUTHOR_CACHE, "pulled_author", miss=(*read, *ask_cache))
         page = (Branch((Arm("pulls", (*ask_cache, newest)),)), *page)
     if scenario.feed.page_cache_ttl_s is not None:
@@ -122,7 +118,7 @@ def _open(scenario: Scenario) -> Operation:
     return Operation(
         "feed.open",
         (
-            Delay(times["network_client"]),
+            *accepted(scenario),
             Serve("api", times["api_feed_open"], per={"rows": costs["api_feed_row"]}),
             *page,
             *work(scenario, "api", "api_feed_answer"),
@@ -136,7 +132,7 @@ def _publish(scenario: Scenario, committed: Steps) -> Operation:
     return Operation(
         "feed.publish",
         (
-            Delay(times["network_client"]),
+            *accepted(scenario),
             Serve("api", times["api_publish"]),
             *connected(
                 scenario,

@@ -26,7 +26,7 @@ from model.network import (
     Steps,
     Topic,
 )
-from model.part import Floats, Ids, Part, connected, fetched, flushed, topic_of, work
+from model.part import Floats, Ids, Part, accepted, asked, fetched, flushed, topic_of, work
 from model.scenario import Scenario
 
 APPLIED = Milestone("interactions.applied", since="answer")
@@ -50,7 +50,7 @@ def declare(scenario: Scenario, told: tuple[Steps, Steps] = ((), ())) -> Part:
 def _accept(scenario: Scenario) -> Steps:
     times = scenario.service_times
     return (
-        Delay(times["network_client"]),
+        *accepted(scenario),
         Serve("api", times["api_write"]),
         log.append(scenario),
         *work(scenario, "broker", "broker_record"),
@@ -65,11 +65,9 @@ def _read(scenario: Scenario) -> Operation:
     return Operation(
         "interactions.read",
         (
-            Delay(times["network_client"]),
+            *accepted(scenario),
             Serve("api", times["api_read"]),
-            *connected(
-                scenario, (Delay(times["network_database"]), Serve("database", times["database_read_post"]))
-            ),
+            *asked(scenario, "database_read_post", statements=2, between="api_read_statement"),
             *work(scenario, "api", "api_read_answer"),
             Respond(),
         ),

@@ -34,10 +34,35 @@ def work(scenario: Scenario, station: str, time: str, per: Mapping[str, float] |
     return (Serve(station, taken, costs),) if taken.mean_s > 0 or costs else ()
 
 
+def accepted(scenario: Scenario) -> Steps:
+    """A request crosses to the API and is read: an event loop does so before any handler's turn."""
+    return Delay(scenario.service_times["network_client"]), *work(scenario, "api", "api_accept")
+
+
+def asked(
+    scenario: Scenario, time: str, per: Mapping[str, float] | None = None, *, statements: int = 1, between: str = ""
+) -> Steps:
+    """An operation's statements at the database, on one connection.
+
+    Where `between` takes time, the API has a turn between two statements, and `time` is divided among them; else they are one.
+    """
+    turn = work(scenario, "api", between) if between else ()
+    count = statements if turn else 1
+    part = {attribute: cost_s / count for attribute, cost_s in (per or {}).items()}
+    one = (
+        Delay(scenario.service_times["network_database"]),
+        Serve("database", scenario.service_times[time].scaled(1 / count), part),
+    )
+    steps: Steps = one
+    for _ in range(count - 1):
+        steps = (*steps, *turn, *one)
+    return connected(scenario, steps)
+
+
 def fetched(scenario: Scenario) -> Steps:
     """Until a member's fetch comes back with what has been appended: brokers may hold one that finds nothing."""
     taken = scenario.service_times["kafka_fetch"]
-    return (Delay(taken),) if taken.mean_s > 0 else ()
+    return *((Delay(taken),) if taken.mean_s > 0 else ()), *work(scenario, "broker", "broker_fetch")
 
 
 def flushed(scenario: Scenario) -> Steps:
