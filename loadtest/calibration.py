@@ -112,6 +112,11 @@ def calibrate(traces: Sequence[Trace], linger_s: float) -> Calibration:
     _cold(made, cold_of(runs, bursts, tuple(OPERATIONS), waking))
     background = float(np.mean([run.background_ratio for run in runs]))
     made.speed = 1.0 - background
+    collections_s = [s.took_s for run in every for s in run.spans if s.name == "gc"]
+    made.notes.append(
+        f"{len(collections_s)} garbage collections took {sum(collections_s) / sum(run.window_s for run in every):.2%} of a core, "
+        f"at most {max(collections_s, default=0.0) * 1000:.1f} ms each: they are in the times"
+    )
     for run in every:
         rate = run.requests / run.window_s
         made.notes.append(

@@ -101,6 +101,11 @@ def messages(
     return made
 
 
+def in_bursts(at_s: np.ndarray, burst_s: float) -> np.ndarray:
+    """Arrivals held back until the end of their `burst_s` seconds; as they are where that is 0."""
+    return np.ceil(at_s / burst_s) * burst_s if burst_s > 0 else at_s
+
+
 class Bench:
     """A seeded reference that is up, and observed runs of it. A context manager: what it started it stops."""
 
@@ -155,9 +160,7 @@ class Bench:
         if warm:
             self._warm_up(scenario, seed)
         names = network.names("operations")
-        at_s = np.cumsum(plan.gap_s)
-        if burst_s > 0:
-            at_s = np.ceil(at_s / burst_s) * burst_s
+        at_s = in_bursts(np.cumsum(plan.gap_s), burst_s)
         run = f"{time.time_ns() & 0xFFFFFFFFFFFF:x}"
         with self._counters(folder / "counters.jsonl"):
             time.sleep(IDLE_S)  # what the system does when nothing is asked of it

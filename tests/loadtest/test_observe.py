@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from loadtest import calibrate, observe, replay, traces
-from loadtest.observing import REQUESTS
+from loadtest.observing import REQUESTS, in_bursts
 from loadtest.open_generator import Plan
 from model.platform import OPERATIONS
 from reference_impl import operations
@@ -85,12 +85,19 @@ def test_requests_are_those_of_the_reference():
         assert (method, path.partition("?")[0].replace("{post}", "{id}")) == (wanted, template)
 
 
+def test_bursts_keep_every_arrival_and_the_order():
+    at_s = np.array([0.01, 0.2, 0.25, 0.26, 1.1])
+    assert in_bursts(at_s, 0.25).tolist() == [0.25, 0.25, 0.25, 0.5, 1.25]
+    assert in_bursts(at_s, 0.0) is at_s
+
+
 @pytest.mark.parametrize(
     ("command", "arguments", "says"),
     [
         (observe, ["baseline"], "uploads.begin is not sent by the open generator"),
         (observe, ["--arrivals-per-s", "0"], "no number above 0"),
         (observe, ["--duration", "soon"], "no duration from 1s to 24h"),
+        (observe, ["--burst-ms", "250ms"], "no whole number from 10 to 5000"),
         (observe, ["--locustfile", "x.py"], "--locustfile needs --host"),
         (observe, ["no_such_scenario"], "no_such_scenario"),
         (replay, ["nowhere"], "nowhere: not a trace"),
