@@ -116,7 +116,8 @@ class Uploads:
     - A part fails with `part_loss_ratio`, and by `part_failures_per_gib` on its way; it is sent again alone with `resume`, else the whole
       file is. The store takes `store_rate_per_s` requests of clients that write (None: no limit) and refuses more.
     - `abandoned_ratio` of uploads are given up, on average half-way; their parts are paid for until aborted, `abandoned_kept_s` later.
-    - The store's notification is lost with `notification_loss_ratio`; a sweep each `sweep_s` finds what was missed.
+    - The store's notification is lost with `notification_loss_ratio`, and a sweep each `sweep_s` finds what was missed; it comes once
+      more with `notification_again_ratio`.
     - `viewed_files` are looked at, by popularity. The edge keeps a file for `edge_ttl_s`, as does a shield between
       edge and store, if there is one, for `shield_ttl_s`, `edge_files` and `shield_files` at most (None: no limit); `browsers`: whether
       each user's own keeps what he has seen. With `single_flight` who misses at the edge waits for a fetch that is under way.
@@ -134,6 +135,7 @@ class Uploads:
     sweep_s: float = 60.0
     shield_ttl_s: float | None = None
     browsers: bool = False
+    notification_again_ratio: float = 0.0
     abandoned_ratio: float = 0.0
     abandoned_kept_s: float = 7 * 86_400.0
     store_rate_per_s: float | None = None

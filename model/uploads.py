@@ -143,8 +143,16 @@ def _complete(scenario: Scenario, committed: Steps) -> Operation:
             *committed,
             Mark(READY.name),
             Publish("posts"),
+            *_redelivered(scenario),
         ),
     )
+
+
+def _redelivered(scenario: Scenario) -> Steps:
+    """A notification that comes once more finds the upload done, and changes nothing."""
+    ratio = scenario.uploads.notification_again_ratio
+    look = (Serve("api", scenario.service_times["api_upload_notified"]), *_database(scenario, "database_read_post"))
+    return (Branch((Arm(ratio, look),)),) if ratio > 0 else ()
 
 
 def _status(scenario: Scenario) -> Operation:

@@ -124,6 +124,7 @@ _UPLOADS: Spec = {
     "sweep_s": Field(number(above=True)),
     "shield_ttl_s": Field(number(above=True), None),
     "browsers": Field(flag),
+    "notification_again_ratio": Field(number(0, 1)),
     "abandoned_ratio": Field(number(0, 0.99)),
     "abandoned_kept_s": Field(number()),
     "store_rate_per_s": Field(number(above=True), None),

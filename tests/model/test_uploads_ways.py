@@ -90,3 +90,12 @@ def test_abandoned_uploads_are_not_completed_and_their_parts_are_paid_for():
     begun_per_s = results.figure("uploads.begin.throughput_per_s")
     kept_gb = begun_per_s * 0.3 * MIB * 36_000 / 1e9
     assert lines["object_store, abandoned parts"] == pytest.approx(kept_gb * 0.023 / 730)
+
+
+def test_a_notification_that_comes_twice_is_looked_at_twice_and_publishes_once():
+    uploads = ["run.duration_s=60", "load.feed_opens_per_s=10", "load.uploads_per_feed_open=1", "load.views_per_feed_open=0"]
+    once, twice = run(*uploads), run(*uploads, "uploads.notification_again_ratio=1")
+    completed = once.operation_figures["uploads.complete"]["count"]
+    served = [one.recording.stations["completed"][one.recording.tables.network.names("stations").index("api")] for one in (once, twice)]
+    assert served[1] - served[0] == pytest.approx(completed, abs=3)
+    assert twice.topic_figures["posts"]["published"] == once.topic_figures["posts"]["published"]
