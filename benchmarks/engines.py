@@ -22,16 +22,18 @@ from benchmarks import networks as n
 from model import platform as rooms
 from model.arrivals import schedule
 from model.engines.choose import engine_for, make_environment
+from model.engines.compiled_features import KERNELS
 from model.network import Network
 from model.tables import lower
 from scenarios.loader import load_scenario
 
 ROOT = Path(__file__).resolve().parent.parent
 LOAD = """
-import time
+import sys, time
 import numpy, simpy
 wall, processor = time.perf_counter(), time.process_time()
-from model.engines import compiled
+from model.engines import compiled, compiled_features, compiled_kernel
+compiled_kernel.kernel_with(compiled_features.KERNELS[int(sys.argv[1])])
 print(time.perf_counter() - wall, time.process_time() - processor)
 """
 
@@ -144,23 +146,26 @@ def backlogs(sizes: list[int], count: int) -> None:
 
 
 def compilation() -> None:
-    """Loading the kernel without and with its cache, in a copy of the package."""
+    """Loading each kernel without and with its cache, in a copy of the package."""
+    print("Loading the compiled engine (seconds in all, and of processor time):")
     with tempfile.TemporaryDirectory() as folder:
         shutil.copytree(ROOT / "model", Path(folder) / "model", ignore=shutil.ignore_patterns("__pycache__"))
-        for name in ("cold", "from the cache"):
-            loading(Path(folder), name)
+        for number, features in enumerate(KERNELS):
+            for name in ("cold", "from the cache"):
+                wall, processor = loading(Path(folder), number)
+                print(f"  kernel with {', '.join(sorted(features)) or 'no features'}, {name}: {wall:.2f} s, {processor:.2f} s")
 
 
-def loading(folder: Path, name: str) -> None:
-    """What it takes to load the kernel of the package in this folder, in a new process."""
-    done = subprocess.run([sys.executable, "-c", LOAD], cwd=folder, capture_output=True, text=True, check=True)
-    wall, processor = (float(word) for word in done.stdout.split())
-    print(f"  loading the compiled engine, {name}: {wall:.2f} s, of which {processor:.2f} s of processor time")
+def loading(folder: Path, number: int) -> list[float]:
+    """Seconds, and seconds of processor time, to load a kernel of the package in this folder, in a new process."""
+    command = [sys.executable, "-c", LOAD, str(number)]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+    return [float(word) for word in done.stdout.split()]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="smaller runs, no cold start: under a minute")
+    parser.add_argument("--quick", action="store_true", help="smaller runs: under a minute")
     quick = parser.parse_args().quick
     n.run("compiled", n.six_stations(), *n.six_schedule(1000))  # load the machine code
     n.run("plain", n.six_stations(), *n.six_schedule(100))
@@ -168,10 +173,7 @@ def main() -> None:
     platform(1 if quick else 5, 5.0 if quick else 20.0, 60.0 if quick else 1000.0)
     scaling([100_000, 1_000_000] if quick else [100_000, 1_000_000, 10_000_000])
     backlogs([100, 10_000] if quick else [100, 10_000, 1_000_000], 200_000 if quick else 1_000_000)
-    if quick:  # a cold start takes as long as all the rest
-        loading(ROOT, "from the cache")
-    else:
-        compilation()
+    compilation()
 
 
 if __name__ == "__main__":

@@ -9,7 +9,11 @@ The meaning is `plain.py`'s; here it is said for a machine. Three sentences suff
 The files, from the bottom up: `compiled_tables.py` (memory: the record `sim` and its tables), `compiled_lists.py` (the agenda and
 other lines, the heap of events), `compiled_tasks.py` (birth, waking, variates, what is recorded), `compiled_stations.py`,
 `compiled_group.py` and `compiled_topics.py`, `compiled_rows.py` (what one row does), this file (`go_on`, a task's turn; `happen`, a
-timed event; `run`, the loop; `kernel`, the only way in), and `compiled.py` (the Python side: memory, growth, SimPy's clock).
+timed event; `run`, the loop; `obey`, the only way in), and `compiled.py` (the Python side: memory, growth, SimPy's clock).
+
+What all this text may say, and what becomes of it, is `kernel_compiler.py`'s. `HOSTS`, `CACHES` and the other names in capitals that
+stand alone in an `if` are features (`compiled_features.py`): constants while a kernel is compiled. There are a few kernels, each
+with some of the features; a network runs on the smallest that has all it needs, and what it does not need is not there.
 
 A task's row is set to the following one *before* it waits; `state` says what it waits for, so that a deadline can take it back.
 Tables never grow in here. Before a turn of the loop there must be room for all that a turn may add (`margin`, or `wanted` where
