@@ -85,8 +85,8 @@ def tables(made: dict[str, Any]) -> dict[str, list[list[str]]]:
     """The four tables as text."""
     return {
         "medians": _medians(made["medians"]),
-        "effects": _effects(made),
         "rankings": _rankings(made),
+        "effects": _effects(made),
         "cells": _cells(made["rows"]),
     }
 
@@ -121,7 +121,7 @@ def about(made: dict[str, Any]) -> list[str]:
 
 
 def write(folder: Path, made: dict[str, Any]) -> None:
-    """`validation.json`, `validation.csv`, `validation.html`."""
+    """`validation.json`, `validation.csv`, `validation.md`, `validation.html`."""
     (folder / "validation.json").write_text(json.dumps(made, indent=2) + "\n")
     if made["rows"]:
         write_csv(folder / "validation.csv", made["rows"])
@@ -136,11 +136,21 @@ def write(folder: Path, made: dict[str, Any]) -> None:
         )
         parts.append(f"<h2>{html.escape(_TITLES[name])}</h2><table><tr>{head}</tr>{body}</table>")
     title = "Does the model predict what the running system does?"
+    (folder / "validation.md").write_text(f"# {title}\n\n{_markdown(made)}")
     page = "\n".join(parts)
     (folder / "validation.html").write_text(
         '<!doctype html>\n<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{title}</title><style>{_STYLE}</style><h1>{title}</h1>\n{page}\n</html>\n"
     )
+
+
+def _markdown(made: dict[str, Any]) -> str:
+    parts = ["\n".join(f"- {line}" for line in about(made))]
+    for name, rows in tables(made).items():
+        heads = _HEADS[name]
+        lines = [f"| {' | '.join(cells)} |" for cells in (heads, ["---"] * len(heads), *rows)]
+        parts.append(f"## {_TITLES[name]}\n\n" + "\n".join(lines))
+    return "\n\n".join(parts) + "\n"
 
 
 def show(made: dict[str, Any], folder: Path) -> None:

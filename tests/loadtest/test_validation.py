@@ -127,6 +127,8 @@ def test_the_page_shows_every_cell_and_escapes(tmp_path):
     assert page.count("feed.open") == len(rows)
     assert "<td><b>" not in page
     assert not re.search(r"(src|href)=", page)
+    lines = (tmp_path / "validation.md").read_text().splitlines()
+    assert sum(line.startswith("| <b> | feed.open") for line in lines) == len(rows)
     assert json.loads((tmp_path / "validation.json").read_text())["rows"][0]["name"] == "feed.open"
     assert len((tmp_path / "validation.csv").read_text().splitlines()) == len(rows) + 1
 
