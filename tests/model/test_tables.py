@@ -87,7 +87,7 @@ def test_two_ways_meet_again():
     branches = tables.steps[tables.steps["op"] == t.BRANCH]
     assert sorted(branches["probability"]) == [0.25, 0.75]  # so far
     assert len(set(branches["stream"])) == 1  # one draw decides between arms
-    assert tables.caches.tolist() == [(9.0, 0, 0)]
+    assert tables.caches.tolist() == [(9.0, 0, 0, 0)]
 
 
 def test_arms_by_attribute_draw_each_for_themselves():
