@@ -24,10 +24,14 @@ FEWEST = 30
 """Samples of a cell in a run: fewer say nothing about a mean; a p95 needs 5 and a p99 10 times beyond it."""
 NEEDED = {"mean": 30, "p50": 30, "p90": 50, "p95": 100, "p99": 500}
 AIMS = {"mean": 0.04, "p50": 0.04, "p95": 0.07, "p99": 0.09}
+ATTEMPTS = 3
+"""At a calibration run whose steal is above the bound."""
+AGAIN_MOST = 8
 RULES = (
     f"more than {LATE_MOST_RATIO:.0%} of the sends more than 2 ms late: the generator was saturated",
     f"steal above {STEAL_MOST_RATIO:.0%} of a core",
     f"the CPU probe more than {PROBE_MOST_RATIO:.0%} off the median of all runs",
+    f"rejected runs are made once more after all others, at most {AGAIN_MOST}; calibration runs up to {ATTEMPTS} times for their steal",
 )
 
 
@@ -167,6 +171,15 @@ def reject(runs: list[Run]) -> None:
             run.rejected = f"steal {run.steal_ratio:.1%}"
         elif abs(run.probe_s / probe_s - 1) > PROBE_MOST_RATIO:
             run.rejected = f"probe {run.probe_s / probe_s - 1:+.0%}"
+
+
+def again(runs: list[Run], loads: tuple[float, ...]) -> list[float]:
+    """The loads of rejected runs, to be run once more: below the knee first; a generator that is saturated above it will be so again."""
+    reject(runs)
+    missing = [run.load for run in runs if run.rejected and run.load in loads and (run.load <= 1 or "generator" not in run.rejected)]
+    for run in runs:
+        run.rejected = ""
+    return sorted(missing)[:AGAIN_MOST]
 
 
 def cell_rows(

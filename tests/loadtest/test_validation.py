@@ -36,6 +36,13 @@ def test_runs_are_rejected_by_the_rules_alone():
     assert runs[5].rejected == "generator saturated"
 
 
+def test_rejected_runs_are_made_again_where_that_can_help():
+    runs = [run_at(0.3), run_at(0.6, steal=0.2), run_at(0.3, late=0.5), run_at(1.1, late=0.5), run_at(1.1, steal=0.2), run_at()]
+    assert validation.again(runs, (0.3, 0.6, 1.1)) == [0.3, 0.6, 1.1]
+    assert not any(run.rejected for run in runs)
+    assert len(validation.again([run_at(steal=0.2)] * 20, (0.3,))) == validation.AGAIN_MOST
+
+
 @pytest.mark.parametrize(
     ("runs", "predicted_s", "verdict"),
     [
