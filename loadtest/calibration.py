@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from loadtest.cold import Cold, cold_of
-from loadtest.estimates import LEAST_S, Estimate, estimate, least_squares, line, middle
+from loadtest.estimates import LEAST_S, Estimate, estimate, line, middle
 from loadtest.observed_run import NETWORKED, Observed, alone, cpu_of, observed, own_parts, own_time_s, pooled_idle
 from loadtest.otlp_spans import Span
 
@@ -104,7 +104,7 @@ def calibrate(traces: Sequence[Trace], linger_s: float) -> Calibration:
         )
     edges_s = [edge for run in runs for s in run.spans if id(s) in lone and (edge := _edges_s(run, s)) is not None]
     waking = _api(made, roots, isolated, edges_s, cpu_s["api"], requests)
-    waited_s = _broker(made, every, undisturbed, linger_s)
+    waited_s = _broker(made, spans, undisturbed, cpu_s["kafka"], linger_s)
     _database(made, spans, runs, cpu_s["postgres"], roots["interaction_workers"])
     batches = {name: [s for run in every for s in run.spans if s.name == name] for name in WORKERS}
     _workers(made, batches, {role: sum(run.cpu_s.get(role, 0.0) for run in every) for role in NETWORKED})
@@ -193,15 +193,17 @@ def _api(
     return accept_s * requests / max(cpu_s, 1e-9), waited_s / max(cpu_s, 1e-9)
 
 
-def _broker(made: Calibration, runs: Sequence[Observed], isolated: dict[str, list[Span]], linger_s: float) -> list[float]:
-    """Its CPU per record and per batch that is fetched; return what lone acknowledgements took beyond lingering and the caller's CPU.
+def _broker(
+    made: Calibration, spans: Sequence[Span], isolated: dict[str, list[Span]], cpu_s: float, linger_s: float
+) -> list[float]:
+    """Its CPU per record and per event; return what lone acknowledgements took beyond lingering and the caller's CPU.
 
-    Two unknowns from all runs: in bursts a batch has many records. A record costs at most half of what its acknowledgement took;
-    what is beyond is the fetches'.
+    A record costs at most half of what its acknowledgement took. What is beyond is due as its event is fetched: fetches, commits, and
+    the records about those who are told.
     """
-    records = np.array([sum(s.attributes.get("flashcrowd.time") == "kafka_acknowledgement" for s in run.spans) for run in runs], float)
-    batches = np.array([sum(s.name in WORKERS for s in run.spans) for run in runs], float)
-    used_s = np.array([run.cpu_s.get("kafka", 0.0) for run in runs])
+    acknowledged = [s.name for s in spans if s.attributes.get("flashcrowd.time") == "kafka_acknowledgement"]
+    records = sum(name in ("interactions", "posts", "fanout") for name in acknowledged)
+    events = sum(float(s.attributes.get("events", 1)) for s in spans if s.name in WORKERS)
     waited_s = [
         child.took_s - linger_s - cpu_of(child)
         for name in ("interactions.like", "interactions.comment", "feed.publish")
@@ -209,11 +211,12 @@ def _broker(made: Calibration, runs: Sequence[Observed], isolated: dict[str, lis
         for child in span.children
         if child.attributes.get("flashcrowd.time") == "kafka_acknowledgement"
     ]
-    record_s = float(least_squares([records, batches], used_s)[0])
+    record_s = cpu_s / max(len(acknowledged), 1)
     record_s = min(record_s, max(float(np.median(waited_s)), 0.0) / 2) if waited_s else record_s
-    batch_s = max(float(used_s.sum() - record_s * records.sum()), 0.0) / max(batches.sum(), 1.0)
-    made.times["broker_record"] = Estimate(record_s, int(records.sum()), record_s, record_s, 0.3)
-    made.times["broker_fetch"] = Estimate(batch_s, int(batches.sum()), batch_s, batch_s, 0.3)
+    event_s = max(cpu_s - record_s * records, 0.0) / max(events, 1.0)
+    made.times["broker_record"] = Estimate(record_s, records, record_s, record_s, 0.3)
+    made.times["broker_fetch"] = Estimate(0.0, 0, 0.0, 0.0)
+    made.costs_s["broker_event"] = (event_s, f"measured, n = {events:,.0f} events")
     return waited_s
 
 

@@ -84,9 +84,7 @@ EFFECTS: dict[str, tuple[str, ...]] = {
     "all statements of a request in one": tuple(
         f'service_times.{name}={{distribution="constant",mean_ms=0}}' for name in ("api_feed_statement", "api_read_statement")
     ),
-    "no CPU of the broker": tuple(
-        f'service_times.{name}={{distribution="constant",mean_ms=0}}' for name in ("broker_record", "broker_fetch")
-    ),
+    "no CPU of the broker": ('service_times.broker_record={distribution="constant",mean_ms=0}', "costs.broker_event_us=0"),
     "no background on the core": ("hosts.machine.speed=1",),
     "no CPU of the workers": (
         *(
