@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from model import feed, interactions, log, notifications, search, uploads
 from model.distributions import constant
-from model.network import Delay, Hold, Network, Operation, Respond, RetryBudget, Serve, Try, walk
+from model.network import Breaker, Delay, Hold, Network, Operation, Respond, RetryBudget, Serve, Try, walk
 from model.part import Floats, Ids, Part
 from model.population import FollowGraph, read_edge_list, synthetic_graph
 from model.scaling import scale_up
@@ -75,12 +75,13 @@ def build_network(scenario: Scenario) -> Network:
     stations = tuple(
         settings.station(name) for name, settings in scenario.stations.items() if name in STATIONS or name in used
     )
+    operations = tuple(
+        replace(_asked_by_clients(scenario, operation), priority=_priority(scenario, operation.name))
+        for part in parts
+        for operation in part.operations
+    )
     return Network(
-        operations=tuple(
-            replace(_asked_by_clients(scenario, operation), priority=_priority(scenario, operation.name))
-            for part in parts
-            for operation in part.operations
-        ),
+        operations=operations,
         stations=stations,
         topics=tuple(topic for part in parts for topic in part.topics),
         caches=tuple(cache for part in parts for cache in part.caches),
@@ -88,6 +89,7 @@ def build_network(scenario: Scenario) -> Network:
         attributes=tuple(attribute for part in parts for attribute in part.attributes),
         milestones=tuple(milestone for part in parts for milestone in part.milestones),
         hosts=scenario.hosts,
+        breakers=_breakers(scenario, operations),
         budgets=() if scenario.clients.budget_ratio is None else (RetryBudget(_BUDGET, scenario.clients.budget_ratio),),
     )
 
@@ -108,8 +110,19 @@ def _asked_by_clients(scenario: Scenario, operation: Operation) -> Operation:
         growth=2.0,
         jitter="full",
         budget=None if clients.budget_ratio is None else _BUDGET,
+        breaker=None if clients.breaker_failure_ratio is None else operation.name,
     )
     return replace(operation, steps=(tries, *steps[until:]))
+
+
+def _breakers(scenario: Scenario, operations: Sequence[Operation]) -> tuple[Breaker, ...]:
+    """Of the operations that clients ask for behind one."""
+    clients = scenario.clients
+    guarded = {step.breaker for operation in operations for step in walk(operation.steps) if isinstance(step, Try)}
+    return tuple(
+        Breaker(name, clients.breaker_window, clients.breaker_failure_ratio or 1.0, clients.breaker_pause_s)
+        for name in sorted(name for name in guarded if name is not None)
+    )
 
 
 def _priority(scenario: Scenario, operation: str) -> int:

@@ -79,12 +79,17 @@ class Clients:
     Before the n-th further attempt it waits up to `backoff_s` * 2^(n-1), uniformly (full jitter). With `budget_ratio` all clients
     together make at most so many further attempts for each first one; see `network.RetryBudget`. What a client has given up is not
     gone on with.
+
+    With `breaker_failure_ratio` each operation has a circuit breaker before it, which all clients share; see `network.Breaker`.
     """
 
     timeout_s: float = 0.0
     attempts: int = 1
     backoff_s: float = 0.1
     budget_ratio: float | None = None
+    breaker_failure_ratio: float | None = None
+    breaker_window: int = 100
+    breaker_pause_s: float = 60.0
 
 
 @dataclass(frozen=True)
@@ -115,6 +120,8 @@ class Uploads:
 
     - A part fails with `part_loss_ratio`, and by `part_failures_per_gib` on its way; it is sent again alone with `resume`, else the whole
       file is. The store takes `store_rate_per_s` requests of clients that write (None: no limit) and refuses more.
+    - A presigned URL is good for `url_lifetime_s` (None: for ever); the first part that comes later is refused, and its client asks for
+      new URLs.
     - `abandoned_ratio` of uploads are given up, on average half-way; their parts are paid for until aborted, `abandoned_kept_s` later.
     - The store's notification is lost with `notification_loss_ratio`, and a sweep each `sweep_s` finds what was missed; it comes once
       more with `notification_again_ratio`.
@@ -139,6 +146,7 @@ class Uploads:
     abandoned_ratio: float = 0.0
     abandoned_kept_s: float = 7 * 86_400.0
     store_rate_per_s: float | None = None
+    url_lifetime_s: float | None = None
     edge_files: int | None = None
     shield_files: int | None = None
     single_flight: bool = False
@@ -162,6 +170,7 @@ class Notifications:
 class Search:
     """The index in `shards`, what it shows as of its last refresh; answers are cached for `cache_ttl_s`.
 
+    A shard that has not answered within `hedge_after_s` is asked again at another copy, and the first answer counts (None: never).
     `distinct_queries` are asked, by Zipf's law with `query_popularity_exponent`. The cache keeps `cache_answers` at most (None: no
     limit); with `single_flight` who misses waits for an answer that is under way.
     """
@@ -173,6 +182,7 @@ class Search:
     query_popularity_exponent: float
     cache_answers: int | None = None
     single_flight: bool = False
+    hedge_after_s: float | None = None
 
 
 @dataclass(frozen=True)

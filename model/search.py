@@ -16,7 +16,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from model.distributions import uniform
+from model.distributions import constant, uniform
 from model.network import (
     Cache,
     Delay,
@@ -67,9 +67,12 @@ def captured(scenario: Scenario) -> Steps:
 def _query(scenario: Scenario) -> Operation:
     times = scenario.service_times
     ask_cache = (Delay(times["network_cache"]), Serve("search_cache", times["cache_operation"]))
+    shard: Steps = (Serve("search_engine", times["engine_query"]),)
+    if scenario.search.hedge_after_s is not None:
+        shard = (Scatter(shard, count=2, join="any", stagger=constant(scenario.search.hedge_after_s)),)
     ask_engine = (
         Delay(times["network_search"]),
-        Scatter((Serve("search_engine", times["engine_query"]),), count=scenario.search.shards, join=True),
+        Scatter(shard, count=scenario.search.shards, join=True),
         *ask_cache,  # to put the answer there
     )
     return Operation(

@@ -122,7 +122,15 @@ def _begin(scenario: Scenario) -> Operation:
 def _part(scenario: Scenario) -> Operation:
     per = {"media_bytes": scenario.costs_s["object_store_mib"] / _MIB}
     store = Serve("object_store", scenario.service_times["object_store_request"], per=per)
-    return Operation("uploads.part", (_link(scenario), *_write(scenario, store), Respond()))
+    return Operation("uploads.part", (*_renewed(scenario), _link(scenario), *_write(scenario, store), Respond()))
+
+
+def _renewed(scenario: Scenario) -> Steps:
+    """A part whose URL has expired: the store refuses it by its head alone, and the client asks the API for new URLs."""
+    ratio, times = expired_ratio(scenario), scenario.service_times
+    refused = (Delay(times["network_client"]), Serve("object_store", times["object_store_request"]))
+    asked = (Delay(times["network_client"]), Serve("api", times["api_read"]), *_database(scenario, "database_read_post"))
+    return (Branch((Arm(ratio, (*refused, *asked)),)),) if ratio > 0 else ()
 
 
 def _complete(scenario: Scenario, committed: Steps) -> Operation:
@@ -199,6 +207,17 @@ def parts_per_upload(scenario: Scenario) -> float:
     sure = 1 - np.array([link.part_failure_ratio(one) for one in sizes / parts])
     sent = parts / sure if uploads.resume else parts / sure**parts
     return float(np.mean(sent))
+
+
+def expired_ratio(scenario: Scenario) -> float:
+    """The share of parts that find their URL expired: one each time that a URL's life has passed since the upload began."""
+    uploads = scenario.uploads
+    if uploads.url_lifetime_s is None:
+        return 0.0
+    sizes = sizes_bytes(scenario, (np.arange(1000) + 0.5) / 1000)
+    took_s = sizes * scenario.costs_s["client_link_mib"] / _MIB  # the parts of a file share its client's link
+    parts = np.ceil(sizes / uploads.part_bytes)
+    return float(np.minimum(np.floor(took_s / uploads.url_lifetime_s), parts - 1).sum() / parts.sum())
 
 
 def part_attributes(scenario: Scenario, uniforms: Floats) -> dict[str, Floats]:

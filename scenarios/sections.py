@@ -99,6 +99,9 @@ _CLIENTS: Spec = {
     "attempts": Field(whole(1, 100)),
     "backoff_s": Field(number()),
     "budget_ratio": Field(number(), None),
+    "breaker_failure_ratio": Field(number(), None),
+    "breaker_window": Field(whole(1, 100_000)),
+    "breaker_pause_s": Field(number()),
 }
 _FEED: Spec = {
     "strategy": Field(choice(STRATEGIES)),
@@ -122,6 +125,7 @@ _UPLOADS: Spec = {
     "resume": Field(flag),
     "notification_loss_ratio": Field(number(0, 1)),
     "sweep_s": Field(number(above=True)),
+    "url_lifetime_s": Field(number(above=True), None),
     "shield_ttl_s": Field(number(above=True), None),
     "browsers": Field(flag),
     "notification_again_ratio": Field(number(0, 1)),
@@ -155,6 +159,7 @@ _SEARCH: Spec = {
     "query_popularity_exponent": Field(number(0, 10)),
     "cache_answers": Field(whole(), None),
     "single_flight": Field(flag),
+    "hedge_after_s": Field(number(), None),
 }
 _STATION: Spec = {
     "servers": Field(whole(1, 1_000_000)),

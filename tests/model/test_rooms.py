@@ -223,6 +223,17 @@ def test_a_client_gives_up_and_asks_again():
     assert runs.answers(impatient("clients.timeout_s=4", "clients.attempts=2")) == [(0, 3.375, "ok"), (0, 7.375, "ok")]
 
 
+def test_a_breaker_refuses_at_once_while_the_api_is_behind():
+    settings = scenario(
+        "hybrid", "stations.api.servers=1", "clients.timeout_s=1",
+        "clients.breaker_failure_ratio=1", "clients.breaker_window=2", "clients.breaker_pause_s=10",
+    )  # fmt: skip
+    calls = [(at_s, "interactions.read", asked(settings, "interactions.read", 3)) for at_s in (0, 0, 2, 20)]
+    record = run(platform.build_network(settings), calls)
+    # Two have failed at 1: the breaker is open until 11. The one at 20 is let through, and fails as well.
+    assert runs.answers(record) == [(0, 1.0, "timed_out"), (0, 1.0, "timed_out"), (2, 2.0, "rejected"), (20, 21.0, "timed_out")]
+
+
 def test_a_budget_spares_the_server_further_attempts():
     record = impatient("clients.timeout_s=1", "clients.attempts=50", "clients.budget_ratio=0")
     # Nobody can be served within a second; the budget begins with ten further attempts for all.

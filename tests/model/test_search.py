@@ -1,11 +1,13 @@
 """Search on a platform of eight users, every duration worked out by hand."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from model import platform
+from model.distributions import empirical
 from model.live.search import matches, numbers_from
 from model.results import Results
 from model.search import popular_queries
@@ -48,6 +50,24 @@ def test_answer_is_cached_until_its_ttl_ends():
 def test_slowest_shard_decides():
     settings = scenario("hybrid", "search.shards=3", "stations.search_engine.servers=2")
     assert answered(run_platform(settings, queries((0, 1)))) == [MISS_S + 2]
+
+
+@pytest.mark.usefixtures("engine")
+def test_a_slow_shard_is_asked_again_at_another_copy():
+    asked = queries(*((50.0 * number, number) for number in range(19)))
+
+    def latencies(*more):
+        settings = scenario("hybrid", "stations.search_engine.servers=9", *more)
+        settings = replace(settings, service_times=settings.service_times | {"engine_query": empirical(values_s=[2, 40])})
+        record = run_platform(settings, asked)
+        return Counter(instant - item[0] for instant, item in zip(answered(record), asked, strict=True))
+
+    plain, hedged = latencies(), latencies("search.hedge_after_s=1")
+    assert set(plain) == {MISS_S, MISS_S + 38}
+    # The first copy is fast; or the second, a second later; or neither: the first is through before the second.
+    assert set(hedged) == {MISS_S, MISS_S + 1, MISS_S + 38}
+    assert hedged[MISS_S] == plain[MISS_S]
+    assert hedged[MISS_S + 1] + hedged[MISS_S + 38] == plain[MISS_S + 38]
 
 
 @pytest.mark.usefixtures("engine")

@@ -10,7 +10,7 @@ from model.cost import costs_of
 from model.queueing_theory import lru_hit_ratio, zipf_popularity
 from model.simulation import simulate
 from model.transfer import MIB
-from model.uploads import parts_per_upload
+from model.uploads import expired_ratio, parts_per_upload
 from scenarios.loader import load_scenario
 
 SMALL = ["population.users=200", "population.mean_followees=5", "population.celebrities=[]", "run.warmup_s=20"]
@@ -99,3 +99,18 @@ def test_a_notification_that_comes_twice_is_looked_at_twice_and_publishes_once()
     served = [one.recording.stations["completed"][one.recording.tables.network.names("stations").index("api")] for one in (once, twice)]
     assert served[1] - served[0] == pytest.approx(completed, abs=3)
     assert twice.topic_figures["posts"]["published"] == once.topic_figures["posts"]["published"]
+
+
+def test_a_part_finds_its_url_expired_once_for_each_life_of_a_url():
+    # 100 MiB in ten parts at 0.1 s a MiB: 10 s. URLs live 4 s, so the first parts after 4 s and 8 s are refused.
+    sizes = [f"uploads.least_mib={100}", "uploads.most_mib=100", "uploads.part_mib=10", "costs.client_link_mib_ms=100"]
+    expiring = "uploads.url_lifetime_s=4"
+    assert expired_ratio(load_scenario("baseline", sizes)) == 0
+    assert expired_ratio(load_scenario("baseline", [*sizes, expiring])) == pytest.approx(0.2)
+    assert expired_ratio(load_scenario("baseline", [*sizes, "uploads.url_lifetime_s=11"])) == 0
+    load = ["run.duration_s=320", "load.feed_opens_per_s=1", "load.views_per_feed_open=0", "load.publishes_per_feed_open=0"]
+    load += ["load.uploads_per_feed_open=1", "stations.object_store.servers=1000"]
+    fast, slow = (run(*load, *sizes, *more) for more in ([], [expiring]))
+    asked = [one.figure("stations.api.throughput_per_s") for one in (fast, slow)]
+    parts = slow.figure("uploads.part.throughput_per_s")
+    assert asked[1] - asked[0] == pytest.approx(0.2 * parts, rel=0.1)
