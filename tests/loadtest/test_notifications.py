@@ -1,5 +1,6 @@
 """Streams of the load test's users: on the model in virtual time, and over a real WebSocket server."""
 
+import contextlib
 import json
 import socket
 import subprocess
@@ -72,7 +73,7 @@ def _serve(listener, said):
             connection, _ = listener.accept()
         except OSError:  # the test is over
             return
-        with connection:
+        with connection, contextlib.suppress(ConnectionResetError):  # a client that hangs up with something unread
             protocol = wsproto.WSConnection(wsproto.ConnectionType.SERVER)
             while data := connection.recv(65536):
                 protocol.receive_data(data)
