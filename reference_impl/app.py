@@ -148,7 +148,7 @@ def create_app(settings: Settings) -> Starlette:
         app.state.streams = Streams(settings, pool, milestones)
         app.state.search = search.Search(settings)
         settling = asyncio.create_task(limiter.run())
-        listening = asyncio.create_task(sessions.know_sign_outs(pool, tokens))
+        listening = asyncio.create_task(sessions.know_sign_outs(pool, tokens, app.state.streams.dismiss_strangers))
         try:
             await app.state.streams.start()
             yield

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated
 
@@ -113,7 +114,7 @@ async def open_session(request: Request, platform: Platform) -> Response:
 
 
 async def close_sessions(request: Request, platform: Platform) -> Response:
-    """Sign the user out: no token that was issued up to now is let in any more, on whatever device."""
+    """Sign the user out: no token that was issued up to now is let in any more, on whatever device, and open streams end."""
     user_id, now = caller(request), time.time()
     await platform.pool.execute(SIGN_OUT, user_id, now)
     platform.tokens.signed_out[user_id] = now
@@ -121,8 +122,8 @@ async def close_sessions(request: Request, platform: Platform) -> Response:
     return Response(status_code=204)
 
 
-async def know_sign_outs(pool: asyncpg.Pool, tokens: Tokens) -> None:
-    """Keep ``tokens`` informed of who has signed out, at whatever process; for ever."""
+async def know_sign_outs(pool: asyncpg.Pool, tokens: Tokens, known: Callable[[Tokens], None]) -> None:
+    """Keep ``tokens`` informed of who has signed out, at whatever process, and call ``known`` after each look; for ever."""
     while True:
         now = time.time()
         try:
@@ -132,4 +133,5 @@ async def know_sign_outs(pool: asyncpg.Pool, tokens: Tokens) -> None:
             tokens.signed_out = recent | dict(rows)
         except UNAVAILABLE as error:
             log.warning("sign_outs.unknown", error=repr(error))  # those that are known are still refused
+        known(tokens)
         await asyncio.sleep(SIGN_OUTS_READ_EVERY_S)

@@ -77,7 +77,8 @@ async def stream(websocket: WebSocket) -> None:
     """Live notifications for as long as the connection lasts; refused in HTTP before it is one.
 
     The server sends ``{"type": "ready"}``, then a ``{"type": "notification", …}`` each; the device answers with
-    ``{"ack": [id, …]}``. What is not acknowledged in time comes again, by push if there is a device for it.
+    ``{"ack": [id, …]}``. What is not acknowledged in time comes again, by push if there is a device for it. The server closes
+    a stream whose user has signed out, or whose token has expired, with code 3000 (Unauthorized) and the reason.
     """
     try:
         user_id = admit(websocket)

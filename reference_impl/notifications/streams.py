@@ -21,11 +21,12 @@ from prometheus_client import Counter, Gauge
 from redis.exceptions import RedisError
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from reference_impl.auth import Tokens
 from reference_impl.milestones import NOTIFICATIONS_DELIVERED, MilestoneFile
 from reference_impl.notifications import inbox
 from reference_impl.notifications.inbox import Notification
 from reference_impl.settings import Settings
-from reference_impl.web import UNAVAILABLE
+from reference_impl.web import UNAVAILABLE, ApiError
 
 STREAMS_PER_USER = 10
 QUEUE_MOST = 1_000
@@ -35,7 +36,8 @@ HEARTBEAT_S = 2.0
 LISTEN_AGAIN_S = 0.5
 CLOSE_WITHIN_S = 2.0
 INBOX_AT_ONCE = 100
-POLICY_VIOLATION, TRY_AGAIN_LATER = 1008, 1013
+POLICY_VIOLATION, TRY_AGAIN_LATER, UNAUTHORIZED = 1008, 1013, 3000
+"""Source: RFC 6455, 7.4.1, and IANA's WebSocket Close Code Number Registry."""
 CHANNEL = "flashcrowd.stream.{}"
 
 # True if the process was not in the registry, or no more: its streams are not either then.
@@ -86,13 +88,27 @@ class _Stream:
         self.websocket = websocket
         self.queue: asyncio.Queue[Notification] = asyncio.Queue(QUEUE_MOST)
         self.sent_at: dict[str, float] = {}
-        self.behind = asyncio.Event()
+        self.dismissed = asyncio.Event()
+        self._farewell = (TRY_AGAIN_LATER, "")
 
     def offer(self, notification: Notification) -> None:
         try:
             self.queue.put_nowait(notification)
         except asyncio.QueueFull:
-            self.behind.set()
+            self.is_behind()
+
+    def is_behind(self) -> None:
+        self.dismiss("behind", TRY_AGAIN_LATER, "too slow; the rest is in the inbox")
+
+    def dismiss(self, why: str, code: int, reason: str) -> None:
+        """Let the conversation end, for the first reason that there is."""
+        if not self.dismissed.is_set():
+            refused_total.labels(why).inc()
+            self._farewell = code, reason
+            self.dismissed.set()
+
+    async def say_farewell(self) -> None:
+        await self.websocket.close(*self._farewell)
 
 
 class Streams:
@@ -150,6 +166,14 @@ class Streams:
         for stream in self._of.get(notification.user_id, ()):
             stream.offer(notification)
 
+    def dismiss_strangers(self, tokens: Tokens) -> None:
+        """End the streams whose token would not be let in any more: it has expired, or its user has signed out."""
+        for stream in [stream for streams in self._of.values() for stream in streams]:
+            try:
+                tokens.user_of(stream.websocket.headers.get("authorization"))
+            except ApiError as error:
+                stream.dismiss("unauthorized", UNAUTHORIZED, str(error))
+
     async def serve(self, user_id: int, websocket: WebSocket) -> None:
         """Hold a stream until one side ends it.
 
@@ -179,13 +203,12 @@ class Streams:
         works = [
             asyncio.create_task(self._send(user_id, stream)),
             asyncio.create_task(self._receive(user_id, stream)),
-            asyncio.create_task(stream.behind.wait()),
+            asyncio.create_task(stream.dismissed.wait()),
         ]
         try:
             await asyncio.wait(works, return_when=asyncio.FIRST_COMPLETED)
-            if stream.behind.is_set():
-                refused_total.labels("behind").inc()
-                await stream.websocket.close(TRY_AGAIN_LATER, "too slow; the rest is in the inbox")
+            if stream.dismissed.is_set():
+                await stream.say_farewell()
         finally:
             for work in works:
                 work.cancel()
@@ -206,7 +229,7 @@ class Streams:
     @staticmethod
     async def _send_one(stream: _Stream, one: Notification) -> None:
         if len(stream.sent_at) >= QUEUE_MOST:  # of which the device has acknowledged none
-            stream.behind.set()
+            stream.is_behind()
             return
         message = Message(one.id, one.kind, one.post_id, one.actor_id, one.others, one.text(), one.accepted_at)
         stream.sent_at[one.id] = time.time()

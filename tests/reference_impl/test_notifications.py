@@ -10,6 +10,9 @@ import psutil
 import pytest
 import websocket
 
+from reference_impl.auth import Tokens
+from reference_impl.notifications.streams import UNAUTHORIZED
+from reference_impl.sessions import SIGN_OUTS_READ_EVERY_S
 from tests.reference_impl.stack import eventually
 
 TOPICS = ("notifications_high", "notifications_low")
@@ -60,10 +63,10 @@ class Gateway:
 class Device:
     """A device on a stream: acknowledges what it gets (unless told not to) and drops what it has."""
 
-    def __init__(self, stack, user, api="api", acknowledges=True):
+    def __init__(self, stack, user, api="api", acknowledges=True, headers=None):
         url = next(c["metrics_url"] for c in stack.state["processes"] if c["name"] == api)
         url = url.replace("http", "ws").replace("/metrics", "/v1/notifications")
-        headers = {} if user is None else stack.bearer(user)
+        headers = headers or ({} if user is None else stack.bearer(user))
         self.socket = websocket.create_connection(url, header=headers, timeout=15)
         self.connection = self.socket.sock
         self.acknowledges = acknowledges
@@ -86,6 +89,12 @@ class Device:
                 self.socket.send(json.dumps({"ack": [message["id"]]}))
             if self.seen.setdefault(message["id"], message) is message:
                 return message
+
+    def closed(self):
+        """Wait for the server to end the stream; (code, reason)."""
+        opcode, data = self.socket.recv_data()
+        assert opcode == websocket.ABNF.OPCODE_CLOSE
+        return int.from_bytes(data[:2], "big"), data[2:].decode()
 
 
 def token(user):
@@ -356,9 +365,26 @@ def test_what_a_device_must_not_say_ends_its_stream(stack, said):
         device.socket.send(
             said, websocket.ABNF.OPCODE_BINARY if isinstance(said, bytes) else websocket.ABNF.OPCODE_TEXT
         )
-        opcode, data = device.socket.recv_data()
-        assert opcode == websocket.ABNF.OPCODE_CLOSE
-        assert int.from_bytes(data[:2], "big") in (1007, 1008, 1009)
+        assert device.closed()[0] in (1007, 1008, 1009)
+
+
+def test_signing_out_ends_every_stream_of_the_user_and_nobody_elses(stack):
+    old = stack.bearer(54)
+    with Device(stack, 54, headers=old) as here, Device(stack, 54, "api_2", headers=old) as there, Device(stack, 53) as other:
+        stack.ask("DELETE", "/v1/sessions", None, 204, headers=old)
+        with Device(stack, 54) as again:  # with a new token
+            for device in (here, there):
+                assert device.closed() == (UNAUTHORIZED, "the user has signed out; open another session")
+            time.sleep(SIGN_OUTS_READ_EVERY_S + 0.5)
+            for device in (again, other):
+                device.socket.ping()
+                assert device.socket.recv_data(control_frame=True)[0] == websocket.ABNF.OPCODE_PONG
+
+
+def test_a_stream_lasts_no_longer_than_its_token(stack):
+    short = Tokens(stack.state["settings"]["token_secret"], lifetime_s=2)
+    with Device(stack, 53, headers={"Authorization": f"Bearer {short.issue(53)}"}) as device:
+        assert device.closed() == (UNAUTHORIZED, "the token has expired; open another session")
 
 
 def test_a_user_has_ten_streams_at_most(stack):
