@@ -37,6 +37,8 @@ from benchmarks.faulty_load import Count, Load, count, headers_of, wait_until
 from reference_impl import inspection, lifecycle, processes, state
 from reference_impl.settings import ENV_PREFIX
 from reference_impl.state import State
+from reference_impl.uploads import nginx
+from reference_impl.uploads.nginx import NGINX
 
 Result = TypeVar("Result")
 USERS, POSTS_PER_USER, FOLLOWEES = 100, 3, 5
@@ -64,6 +66,7 @@ class Fault:
     """Operations of which none may be refused meanwhile."""
 
 
+EDGE = (processes.EDGE, *([NGINX] if nginx.is_installed() else []))
 WITHOUT_UPLOADS = ("feed.open", "interactions.like", "interactions.comment", "feed.publish")
 FAULTS = (
     Fault("kill all workers", WORKERS, goes_on=(*WITHOUT_UPLOADS, "search.query")),
@@ -76,7 +79,7 @@ FAULTS = (
     Fault("stall kafka", ("kafka",), signal.SIGSTOP, held=True, goes_on=("feed.open", "search.query")),
     Fault("stall redis", ("redis",), signal.SIGSTOP, held=True, goes_on=(*WITHOUT_UPLOADS, "search.query")),
     Fault("stall search_engine", ("search_engine",), signal.SIGSTOP, held=True, goes_on=WITHOUT_UPLOADS),
-    *(Fault(f"kill {name}", (name,), goes_on=(*WITHOUT_UPLOADS, "search.query")) for name in (*WORKERS, "push_gateway", "edge")),
+    *(Fault(f"kill {name}", (name,), goes_on=(*WITHOUT_UPLOADS, "search.query")) for name in (*WORKERS, "push_gateway", *EDGE)),
 )
 
 

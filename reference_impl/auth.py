@@ -6,7 +6,8 @@ good.
 
 A token is a JSON Web Token signed by HMAC-SHA-256. Every process that has the secret can check one without asking anybody,
 which is what lets API processes and edges be added. To take tokens back before they expire, each API process knows who has signed
-out lately (sessions.py); an edge does not, and shows what it has in its cache until the token expires.
+out lately (sessions.py); an edge does not (nginx asks the embedded one each time), and shows what it has in its cache until the
+token expires.
 """
 
 from __future__ import annotations

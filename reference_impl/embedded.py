@@ -25,9 +25,9 @@ from reference_impl.settings import Settings
 POSTGRES, KAFKA, REDIS = "postgres", "kafka", "redis"
 KAFKA_BUCKET = "kafka"
 """Of the broker's log, where it is kept in the object store."""
-STOP_SIGNALS: Mapping[str, int] = {POSTGRES: signal.SIGINT, "store": signal.SIGKILL}
+STOP_SIGNALS: Mapping[str, int] = {POSTGRES: signal.SIGINT, "store": signal.SIGKILL, "nginx": signal.SIGQUIT}
 """PostgreSQL's fast shutdown; its SIGTERM would wait for every client to leave. SeaweedFS takes 15 s to leave its own cluster,
-for data that are deleted then anyway."""
+for data that are deleted then anyway. nginx's graceful one: what is being sent is sent to its end."""
 SLOT_KEEPS = "8GB"
 """Of the database's log, for a capture that does not read it; then it begins anew, rather than that the disk fills."""
 UNPRIVILEGED_ACCOUNTS = ("nobody", "daemon")

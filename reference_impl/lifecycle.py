@@ -17,6 +17,7 @@ from reference_impl.processes import Child, StartFailed
 from reference_impl.settings import Settings
 from reference_impl.starting import Progress
 from reference_impl.state import State, StateError
+from reference_impl.uploads.nginx import NGINX, start_nginx
 
 READY_WITHIN_S = 60.0
 SUPERVISOR_STOP_S, API_STOP_S, WORKER_STOP_S, SERVER_STOP_S = 0.5, 3.3, 4.0, 2.0
@@ -127,6 +128,9 @@ def _start_all(settings: Settings, scale: Scale, cpus: Sequence[int], progress: 
                 continue
             current.processes.append(starting.start_role(name, role, settings))
             state.write(current)
+            if role == processes.EDGE and settings.edge == NGINX:
+                current.processes.append(start_nginx(Path(current.scratch_dir), state_dir, settings))
+                state.write(current)
         _wait_until_ready(current, progress)
     except BaseException:  # Ctrl-C too
         _stop_all(current)

@@ -92,7 +92,8 @@ def start(
 
 
 def start_again(child: Child) -> Child:
-    """Start a server once more, as it was started."""
+    """Start a server once more, as it was started; what a killed one has left behind (nginx's workers keep its port) is ended."""
+    _end_session(child)
     return start(
         child.name,
         child.role,
@@ -102,6 +103,19 @@ def start_again(child: Child) -> Child:
         directory=Path(child.directory) if child.directory else None,
         account=child.account,
     )
+
+
+def _end_session(leader: Child) -> None:
+    """Kill what is left of the session that a dead process led."""
+    try:
+        if abs(psutil.Process(leader.pid).create_time() - leader.started_at) > 1:
+            return  # the number is somebody else's by now
+    except psutil.NoSuchProcess:
+        pass
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, ProcessLookupError, PermissionError):
+            if process.pid != leader.pid and os.getsid(process.pid) == leader.pid:
+                process.kill()
 
 
 def reap() -> None:

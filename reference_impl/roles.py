@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -183,7 +184,10 @@ def _serve_edge(port: int, settings: Settings) -> None:
 
     from reference_impl.guard import serving
     from reference_impl.uploads.edge import create_edge
+    from reference_impl.uploads.nginx import GATE_CACHE_BYTES, NGINX
 
+    if settings.edge == NGINX:
+        settings = dataclasses.replace(settings, edge_cache_bytes=GATE_CACHE_BYTES)
     uvicorn.run(
         create_edge(settings), host=settings.api_host, port=port, timeout_graceful_shutdown=2,
         **serving(settings, private=False),

@@ -21,6 +21,7 @@ LEAST_SECRET_CHARACTERS = 32
 """RFC 7518, 3.2: a key as long as the hash that signs, or longer."""
 STRATEGIES = ("naive", "indexed", "push", "hybrid")
 KAFKA_STORAGES = ("memory", "store")
+EDGES = ("auto", "nginx", "embedded")
 
 
 class SettingsError(ValueError):
@@ -74,7 +75,9 @@ class Settings:
     request_within_s: float = 10.0
     """How long a request may take to come, and a connection to begin one."""
     edge_url: str = ""
-    """Of the edge through which media are viewed, say a CDN's; empty: start an embedded one."""
+    """Of the edge through which media are viewed, say a CDN's; empty: start one."""
+    edge: str = "auto"
+    """Which one to start. ``nginx``, ``embedded`` (needs nothing, keeps its cache in memory), or ``auto``: nginx where it is installed."""
     elasticsearch_url: str = ""
     """Elasticsearch or OpenSearch; empty: start the embedded search engine."""
     api_host: str = "127.0.0.1"
@@ -102,7 +105,9 @@ class Settings:
     s3_port: int = 0
     """Of the embedded SeaweedFS; 0: a free port."""
     edge_port: int = 0
-    """Of the embedded edge; 0: a free port."""
+    """Of the edge; 0: a free port."""
+    edge_gate_port: int = 0
+    """Where nginx asks who may look; 0: a free port."""
     elasticsearch_port: int = 0
     """Of the embedded search engine; 0: a free port."""
     search_engine_dir: str = ""
@@ -161,9 +166,9 @@ class Settings:
     upload_abandoned_after_s: float = 86_400.0
     """An upload that is not complete after this long is refused, and its parts deleted."""
     edge_cache_bytes: int = 64 * 2**20
-    """Of media in the embedded edge's memory."""
+    """Of media in the edge's cache."""
     edge_ttl_s: float = 3600.0
-    """How long the embedded edge believes that a media file is still to be seen."""
+    """How long the edge believes that a media file is still to be seen."""
     search_shards: int = 1
     """Of each index. The embedded engine has one always."""
     search_replicas: int = 0
@@ -182,16 +187,12 @@ class Settings:
     """Precomputed feed rows per follower that ``seed`` writes at most."""
 
     def __post_init__(self) -> None:
-        if self.feed_strategy not in STRATEGIES:
-            raise SettingsError(
-                f"{ENV_PREFIX}FEED_STRATEGY is {self.feed_strategy!r}; it has to be one of {', '.join(STRATEGIES)}"
-                + _did_you_mean(self.feed_strategy, STRATEGIES)
-            )
-        if self.kafka_storage not in KAFKA_STORAGES:
-            raise SettingsError(
-                f"{ENV_PREFIX}KAFKA_STORAGE is {self.kafka_storage!r}; it has to be one of {', '.join(KAFKA_STORAGES)}"
-                + _did_you_mean(self.kafka_storage, KAFKA_STORAGES)
-            )
+        for name, choices in (("feed_strategy", STRATEGIES), ("kafka_storage", KAFKA_STORAGES), ("edge", EDGES)):
+            if (value := getattr(self, name)) not in choices:
+                raise SettingsError(
+                    f"{ENV_PREFIX}{name.upper()} is {value!r}; it has to be one of {', '.join(choices)}"
+                    + _did_you_mean(value, choices)
+                )
         if not re.fullmatch(r"([a-z0-9][a-z0-9._-]{0,99})?", self.name_prefix):  # what both Kafka and Elasticsearch allow
             raise SettingsError(
                 f"{ENV_PREFIX}NAME_PREFIX is {self.name_prefix!r}; it may have small letters, digits and . _ - (100 at most)"

@@ -21,6 +21,8 @@ from reference_impl import embedded, embedded_store, processes, state
 from reference_impl.processes import Child, StartFailed
 from reference_impl.settings import Settings
 from reference_impl.state import State
+from reference_impl.uploads import nginx
+from reference_impl.uploads.nginx import NGINX
 
 SERVERS_READY_WITHIN_S = 30.0
 Progress = Callable[[str], None]
@@ -34,6 +36,10 @@ def choose_addresses(settings: Settings) -> Settings:
     if not settings.edge_url:
         values["edge_port"] = settings.edge_port or processes.free_port()
         values["edge_url"] = f"http://{settings.api_host}:{values['edge_port']}"
+        if settings.edge == NGINX or (settings.edge == "auto" and nginx.is_installed()):
+            values |= {"edge": NGINX, "edge_gate_port": settings.edge_gate_port or processes.free_port()}
+        else:
+            values["edge"] = "embedded"
     if not settings.store_events_secret:
         values["store_events_secret"] = secrets.token_urlsafe(24)
     if not settings.token_secret:
@@ -47,7 +53,7 @@ def start_servers(settings: Settings, current: State, progress: Progress) -> Set
     """Start the embedded servers that no URL replaces; note each in the state file at once."""
     state_dir = Path(settings.state_dir)
     urls = ("database_url", "kafka_bootstrap", "redis_url", "s3_url", "elasticsearch_url")
-    if not all(getattr(settings, name) for name in urls):
+    if settings.edge == NGINX or not all(getattr(settings, name) for name in urls):
         current.scratch_dir = str(embedded.make_scratch_directory())
         state.write(current)
     scratch = Path(current.scratch_dir)
@@ -176,7 +182,7 @@ def start_role(name: str, role: str, settings: Settings, port: int = 0) -> Child
         settings = dataclasses.replace(settings, api_port=port or processes.free_port())
     ports = {
         processes.API: settings.api_port,
-        processes.EDGE: settings.edge_port,
+        processes.EDGE: settings.edge_gate_port if settings.edge == NGINX else settings.edge_port,
         processes.PUSH_GATEWAY: settings.push_gateway_port,
         processes.SEARCH_ENGINE: settings.elasticsearch_port,
     }

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event, Thread
-from time import time_ns
+from time import monotonic, time_ns
 
 import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
@@ -36,6 +36,8 @@ GROUPS = {
 
 IDLE_POLL_S = 0.5
 RETRY_FIRST_S, RETRY_LONGEST_S = 0.1, 2.0
+REJOIN_WITHIN_S = 30.0
+"""Longer than joining a group takes, even where a member has died meanwhile."""
 
 log = structlog.get_logger()
 librdkafka_log = logging.getLogger("librdkafka")
@@ -43,6 +45,7 @@ acknowledged_offset = Gauge(
     "flashcrowd_topic_acknowledged_offset", "Highest offset acknowledged to this producer", ["topic", "partition"]
 )
 commit_failures = Counter("flashcrowd_commit_failures", "Offset commits that failed (the batch comes again)", ["topic"])
+replaced_total = Counter("flashcrowd_consumers_replaced", "Consumers that did not get back into their group", ["topic"])
 instance = Info("flashcrowd_instance", "Which `up` the process belongs to")
 worker_ready = Gauge("flashcrowd_worker_ready", "1 once the worker's group has given it its partitions")
 
@@ -162,18 +165,29 @@ class LogProducer:
 
 
 class LogConsumer:
-    """A member of a topic's consumer group. Only one thread ever touches it; nothing is committed by itself."""
+    """A member of a topic's consumer group. Only one thread ever touches it; nothing is committed by itself.
+
+    Now and then librdkafka (2.16) does not look for its group again after a broker was silent for long: it holds no partitions
+    and says nothing, for ever. So a consumer that was given none for ``REJOIN_WITHIN_S`` is replaced by a new one, between two
+    batches.
+    """
 
     def __init__(self, settings: Settings, topic: str) -> None:
         self.topic = topic
         self._name = settings.name_prefix + topic
         self._settings = settings
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="kafka-consumer")
+        self._join()
+
+    def _join(self) -> None:
+        settings = self._settings
         session_ms = int(settings.session_timeout_s * 1000)
+        self._without_since: float | None = monotonic()
+        """When the group took our partitions away; None: it has given us some, or as one of too many none."""
         self._consumer = Consumer(
             {
                 "bootstrap.servers": settings.kafka_bootstrap,
-                "group.id": settings.name_prefix + GROUPS[topic],
+                "group.id": settings.name_prefix + GROUPS[self.topic],
                 "enable.auto.commit": False,
                 "auto.offset.reset": "earliest",
                 "session.timeout.ms": session_ms,
@@ -183,18 +197,33 @@ class LogConsumer:
                 "logger": librdkafka_log,
             }
         )
-        self._consumer.subscribe([self._name], on_assign=self._assigned)
+        self._consumer.subscribe([self._name], on_assign=self._assigned, on_revoke=self._revoked)
 
-    @staticmethod
-    def _assigned(_consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        worker_ready.set(1)
-        log.info("kafka.assigned", partitions=sorted(p.partition for p in partitions))
+    def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        if consumer is self._consumer:
+            self._without_since = None
+            worker_ready.set(1)
+            log.info("kafka.assigned", partitions=sorted(p.partition for p in partitions))
+
+    def _revoked(self, consumer: Consumer, _partitions: list[TopicPartition]) -> None:
+        if consumer is self._consumer:  # and not one that was replaced, at its end
+            self._without_since = monotonic()
+
+    def _replace_if_lost(self) -> None:
+        if self._without_since is None or monotonic() - self._without_since < REJOIN_WITHIN_S:
+            return
+        log.warning("kafka.consumer.replaced", topic=self.topic)
+        replaced_total.labels(self.topic).inc()
+        lost = self._consumer
+        self._join()
+        Thread(target=lost.close, name="kafka-lost-consumer", daemon=True).start()  # it may take its time, or never end
 
     async def poll(self) -> list[Message]:
         """The next batch: a first record (waited for half a second), then what comes within ``poll_wait_s``."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._consume)
 
     def _consume(self) -> list[Message]:
+        self._replace_if_lost()
         messages = self._consumer.consume(1, IDLE_POLL_S)
         if messages and self._settings.poll_max > 1:
             messages += self._consumer.consume(self._settings.poll_max - 1, self._settings.poll_wait_s)

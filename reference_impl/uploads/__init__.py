@@ -2,5 +2,6 @@
 are whole; an edge shows them to everybody.
 
 ``api`` begins an upload, tells how it stands and takes the store's notifications; ``settle`` decides what becomes of a
-finished object; ``reconciler`` finds what no notification told; ``edge`` is the cache in front of the store.
+finished object; ``reconciler`` finds what no notification told; ``edge`` is the cache in front of the store, or
+stands as a gate behind ``nginx`` that is.
 """

@@ -6,12 +6,15 @@ import asyncpg
 import numpy as np
 import pytest
 
-from reference_impl import database, seeding
+from reference_impl import database, seeding, state
 from reference_impl.graph import synthetic_graph
 from reference_impl.settings import Settings
+from reference_impl.uploads import nginx
+from tests.reference_impl.media import nginx_before
 from tests.reference_impl.stack import CLUSTERS, THRESHOLD, USERS, Stack, edges
 
 VARIABLES = {
+    "FLASHCROWD_EDGE": "embedded",  # the fixture `edge_url` puts nginx before it
     "FLASHCROWD_FEED_THRESHOLD": str(THRESHOLD),
     "FLASHCROWD_FANOUT_BATCH_FOLLOWERS": "2",
     "FLASHCROWD_PRODUCE_TIMEOUT_S": "1.5",
@@ -45,6 +48,19 @@ def stack(tmp_path_factory):
     finally:
         running.client.close()
         running.command("down")
+
+
+@pytest.fixture(scope="session", params=["embedded", "nginx"])
+def edge_url(request, stack, tmp_path_factory):
+    """The stack's edge, and nginx before it as `up` starts it."""
+    settings = state.read(stack.state_dir).to_settings()
+    if request.param == "embedded":
+        yield settings.edge_url
+        return
+    if not nginx.is_installed():
+        pytest.skip("nginx with its slice and auth_request modules is not installed")
+    with nginx_before(settings, tmp_path_factory.mktemp("nginx")) as (_, url):
+        yield url
 
 
 async def _new_database(url, name, settings):

@@ -1,12 +1,17 @@
 """Files to upload, and uploading them step by step as any client would."""
 
+import contextlib
+import dataclasses
 import json
 import os
+import shutil
 import uuid
 
 import httpx
 
 from loadtest.upload_client.transfer import Transfer
+from reference_impl import embedded, processes
+from reference_impl.uploads.nginx import start_nginx
 
 MIB = 2**20
 MP4 = b"\x00\x00\x00\x18ftypmp42\x00\x00\x00\x00mp42isom"
@@ -51,3 +56,15 @@ def status(stack, owner, upload):
 def filer_event(media_id):
     """The notification of the embedded store that an upload is whole."""
     return json.dumps({"event_type": "create", "key": f"/buckets/media/uploads/{media_id}", "message": {}}).encode()
+
+
+@contextlib.contextmanager
+def nginx_before(settings, log_dir):
+    """nginx before the embedded edge of these settings, as `up` starts it: (its process, its URL)."""
+    scratch, port = embedded.make_scratch_directory(), processes.free_port()
+    child = start_nginx(scratch, log_dir, dataclasses.replace(settings, edge_port=port, edge_gate_port=settings.edge_port))
+    try:
+        yield child, f"http://{settings.api_host}:{port}"
+    finally:
+        assert processes.stop([child], 2, embedded.STOP_SIGNALS) == []
+        shutil.rmtree(scratch)

@@ -15,7 +15,7 @@ from reference_impl import inspection, lifecycle, processes, state
 from reference_impl.supervisor import PAUSE_FIRST_S, STEADY_S, Backoff
 
 BEFORE_S, HOLD_S = 1.0, 3.0
-KILLED_AT_ONCE = (*WORKERS, "edge", "push_gateway")
+KILLED_AT_ONCE = (*WORKERS, *faults.EDGE, "push_gateway")
 
 
 @pytest.fixture(scope="module")

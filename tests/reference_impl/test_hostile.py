@@ -86,12 +86,11 @@ def refused(answer, codes):
 
 
 @pytest.mark.parametrize("which", TOKENS)
-def test_bad_tokens_open_nothing(stack, which):
+def test_bad_tokens_open_nothing(stack, edge_url, which):
     token = TOKENS[which](stack)
-    edge = stack.state["settings"]["edge_url"]
     for method, path in PLACES:
         headers = {"X-User-Id": str(ME)} | ({} if token is None else {"Authorization": token.encode("latin-1")})
-        for url in [stack.state["api_url"], *([edge] if "media" in path else [])]:
+        for url in [stack.state["api_url"], *([edge_url] if "media" in path else [])]:
             answer = refused(stack.client.request(method, url + path, headers=headers, params={"access_token": token}), {401})
             assert answer.headers["www-authenticate"] == "Bearer"
 
