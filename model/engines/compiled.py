@@ -273,22 +273,19 @@ class Compiled:
     def record(self) -> Recording:
         """Everything up to now."""
         self._ask(k.CATCH_UP)
-        memory, requests = self.memory, self.memory.get("requests")
-        columns = {
-            name: memory.table(name)[:requests].copy()
-            for name in ("operation", "arrived", "responded", "finished", "outcome", "failed_attempts")
-        }
+        memory = self.memory
+        requests = memory.table("requests")[: memory.get("requests")]
         return Recording(
             tables=self.tables,
             engine=self.name,
             warmup_s=self.warmup_s,
             end_s=float(self.env.now),
-            operation=columns["operation"],
-            arrived_s=columns["arrived"],
-            responded_s=columns["responded"],
-            finished_s=columns["finished"],
-            outcome=columns["outcome"],
-            failed_attempts=columns["failed_attempts"],
+            operation=requests["operation"].copy(),
+            arrived_s=requests["arrived"].copy(),
+            responded_s=requests["responded"].copy(),
+            finished_s=requests["finished"].copy(),
+            outcome=requests["outcome"].copy(),
+            failed_attempts=requests["failed_attempts"].copy(),
             marks=memory.table("marks")[: memory.get("marked")].copy(),
             stations=self._station_counts(),
             topics=self._topic_counts(),

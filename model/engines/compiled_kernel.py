@@ -198,7 +198,7 @@ def next_arrival(sim: Any, who: int) -> None:
 def short(sim: Any) -> bool:
     """May a table be too short for the next turn? If not, for how many turns will all of them do?"""
     margin, more = sim.margin, sim.wanted - sim.margin
-    room = min(sim.heap_rows - sim.heap_len, sim.operation_rows - sim.requests)
+    room = min(sim.heap_rows - sim.heap_len, sim.requests_rows - sim.requests)
     room = min(room, sim.idle_tasks - more, room_for_marks(sim) - more)
     if TOPICS:
         room = min(room, sim.idle_records)

@@ -11,6 +11,7 @@ its place at the top `vacant`: mostly it brings about another one, which takes t
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -172,11 +173,14 @@ def first_of(sim: Any, child: int, end: int) -> int:
 
 @part
 def first_of_four(sim: Any, child: int) -> int:
-    """The same for four, by time alone and without a jump that a processor would have to guess; ties are looked at again."""
+    """The same for four, by time alone and without a jump that a processor would have to guess; ties are looked at again.
+
+    Some of the four may be beyond the last event: there, `time` is infinite.
+    """
     a, b, c, d = heap(sim, child).time, heap(sim, child + 1).time, heap(sim, child + 2).time, heap(sim, child + 3).time
     left, right = min(a, b), min(c, d)
-    if (a == b) | (c == d) | (left == right):
-        return first_of(sim, child, child + 4)
+    if (left == right) | ((a == b) & (left < right)) | ((c == d) & (right < left)):
+        return first_of(sim, child, min(child + 4, sim.heap_len))
     return child + (int(b < a) if left < right else 2 + int(d < c))
 
 
@@ -188,7 +192,7 @@ def sink(sim: Any, time: float, whose: Any, what: Any, number: int) -> int:
         child = 4 * hole + 1
         if child >= count:
             return hole
-        least = first_of_four(sim, child) if child + 4 <= count else first_of(sim, child, count)
+        least = first_of_four(sim, child)
         event = heap(sim, least)
         if comes_before(time, whose, what, number, event):
             return hole
@@ -202,8 +206,10 @@ def fill_vacancy(sim: Any) -> None:
     sim.vacant = 0
     sim.heap_len -= 1
     last = heap(sim, sim.heap_len)
-    hole = sink(sim, last.time, last.whose, last.what, last.number)
-    copy_event(heap(sim, hole), last)
+    time, whose, what, number, who = last.time, last.whose, last.what, last.number, last.who
+    last.time = math.inf
+    event = heap(sim, sink(sim, time, whose, what, number))
+    event.time, event.whose, event.what, event.number, event.who = time, whose, what, number, who
 
 
 # ---- who shares a station, by work_s and then by turn: a pairing heap (Fredman et al. 1986); returns are roots, -1 for empty

@@ -11,8 +11,7 @@ from model import tables as t
 from model.engines import compiled_tables as c
 from model.engines.compiled_kernel import REHASH
 
-_REQUESTS = ("operation", "arrived", "responded", "finished", "outcome", "failed_attempts")
-_TURNS = 4  # the kernel looks whether there is room every so many turns
+_TURNS = 8  # the kernel looks whether there is room every so many turns
 _FIRST_ROWS = 64  # tables that follow the load begin with this many rows and double
 
 
@@ -31,7 +30,7 @@ class Memory:
         self.set("margin", 64 + 2 * len(tables.steps) + members)  # rows of one turn, and timers of one group
         self.set("wanted", self.get("margin"))
         self.set("stream", -1)
-        for name in ("tasks", "heap", "log", "told", "marks", "cached", *_REQUESTS):
+        for name in ("tasks", "heap", "log", "told", "marks", "cached", "requests"):
             self._keep(name, self._new(name, _FIRST_ROWS))
         self._free("tasks", "free_task", "idle_tasks", 0)
         self._free("log", "free_record", "idle_records", 0)
@@ -65,9 +64,10 @@ class Memory:
         self.sim[f"{name}_at"], self.sim[f"{name}_rows"] = array.ctypes.data, len(array)
 
     def _new(self, name: str, rows: int) -> np.ndarray:
-        if name in _REQUESTS:
-            return np.empty(rows, c.COLUMNS[name])
-        return np.zeros(rows, c.RECORDS.get(name, c.COLUMNS.get(name)))
+        array = np.zeros(rows, c.RECORDS[name])
+        if name == "heap":
+            array["time"] = np.inf  # see `first_of_four`
+        return array
 
     def _constant(self, tables: t.Tables) -> None:
         for name in ("steps", "costs", "distributions", "values", "first_row", "priority_class", "colds"):
@@ -168,10 +168,8 @@ class Memory:
             self._keep("processes", np.concatenate([old, _never_run(missing)]))
 
     def reserve_requests(self, more: int) -> None:
-        """Room in the requests' columns for so many more."""
-        rows = self.get("requests") + more + self.get("margin")
-        for name in _REQUESTS:
-            self.reserve(name, rows)
+        """Room for so many more requests."""
+        self.reserve("requests", self.get("requests") + more + self.get("margin"))
 
     def add_schedule(self, gaps: int, operations: int, attributes: int, columns: int, count: int) -> int:
         """A row of `schedules`; the addresses' owner is the caller. Returns its number."""

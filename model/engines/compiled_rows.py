@@ -27,13 +27,10 @@ from model.engines.compiled_stations import (
     work_on_held,
 )
 from model.engines.compiled_tables import (
-    failed_attempts,
-    finished,
     log,
-    operation,
-    outcome,
     priority_class,
     quotas,
+    requests,
     stations,
     steps,
     tasks,
@@ -115,7 +112,7 @@ def fail(sim: Any, i: int, failure: int) -> int:
     """An attempt failed: back off and run the try's row again, or go its other way; without a try the task has failed."""
     task = tasks(sim, i)
     if task.origin < BATCH_ORIGIN:
-        failed_attempts(sim)[task.origin] += 1
+        requests(sim, task.origin).failed_attempts += 1
     task.failure = failure
     task.deadline = 0
     if not TRIES or task.try_row < 0:
@@ -150,7 +147,7 @@ def refuse(sim: Any, i: int) -> int:
     """A circuit breaker is open: no attempt, and no further one."""
     task = tasks(sim, i)
     if task.origin < BATCH_ORIGIN:
-        failed_attempts(sim)[task.origin] += 1
+        requests(sim, task.origin).failed_attempts += 1
     task.failure = REJECTED
     return otherwise(sim, i)
 
@@ -175,10 +172,10 @@ def end(sim: Any, i: int, has_failed: bool) -> None:
         else:
             committed(sim, task.topic, task.member)
     elif task.path == NO_PATH:
-        request = task.origin
-        finished(sim)[request] = sim.now
-        if outcome(sim)[request] == UNDER_WAY:
-            answer(sim, request, task.failure if has_failed else OK)
+        request = requests(sim, task.origin)
+        request.finished = sim.now
+        if request.outcome == UNDER_WAY:
+            answer(sim, task.origin, task.failure if has_failed else OK)
     if CHILDREN and task.parent >= 0:
         parent = tasks(sim, task.parent)
         if parent.join_epoch == task.parent_epoch:  # it still waits for this very group of children
@@ -279,7 +276,7 @@ def scatter_events(sim: Any, i: int, step: Any) -> None:
                 path = path_of(row.path, np.uint64(task.row))
                 child = new_child(sim, i, step.join, row.request, path, step.target, row.attributes)
                 child.ordinal, child.weight, child.late = row.ordinal, row.weight, late
-                child.priority = priority_class(sim)[operation(sim)[row.request]]
+                child.priority = priority_class(sim)[requests(sim, row.request).operation]
                 late += 1
                 r = row.next
 
@@ -366,7 +363,7 @@ def perform(sim: Any, i: int) -> int:
     elif CACHES and op == EVICT:
         evict(sim, target, attribute(task, step.attribute))
     elif op == RESPOND:
-        if outcome(sim)[task.origin] == UNDER_WAY:
+        if requests(sim, task.origin).outcome == UNDER_WAY:
             answer(sim, task.origin, OK)
     elif op == MARK:
         if not TOPICS or task.topic < 0:

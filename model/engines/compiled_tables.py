@@ -2,7 +2,7 @@
 
 One record, `sim`, holds the scalars of a simulation and the address of every table. A table of records is reached by a function
 of its name: `task = tasks(sim, i)` is a *reference*, and assigning to its fields writes the table. A column of plain numbers is
-reached as a pointer: `arrived(sim)[i]`. Nothing here is a NumPy array once compiled, so nothing is reference-counted: arrays
+reached as a pointer: `values(sim)[i]`. Nothing here is a NumPy array once compiled, so nothing is reference-counted: arrays
 passed to helpers cost four to eight times as much. Python owns the memory (`compiled.py`), and moves a table only between two
 calls of the kernel, which is why the compiler may keep an address in a register (`invariant.load`).
 """
@@ -42,6 +42,7 @@ TASK = record(
           parent parent_epoch join_epoch pending spawned ordinal priority topic member events keys record child
           process held try_held lease_cache lease_in_try breaker breaker_epoch join_any late""",
 )
+REQUEST = record(f8="arrived responded finished", i4="operation failed_attempts", i1="outcome")  # one place in memory, not six
 EVENT = record(f8="time", u8="whose what", i4="number who")  # see compiled_lists.py
 LINE = record(i4="head tail")
 STATION = extended(
@@ -89,6 +90,7 @@ CACHE_STATE = extended(CACHE, i4="count oldest newest", i8=" ".join(CACHE_COUNTS
 QUOTA_STATE = extended(QUOTA, f8="due_s")
 
 RECORDS: dict[str, np.dtype[Any]] = {
+    "requests": REQUEST,
     "tasks": TASK,
     "heap": EVENT,
     "lines": LINE,
@@ -114,12 +116,6 @@ RECORDS: dict[str, np.dtype[Any]] = {
     "distributions": DISTRIBUTION,
 }
 COLUMNS: dict[str, str] = {
-    "operation": "i4",
-    "arrived": "f8",
-    "responded": "f8",
-    "finished": "f8",
-    "outcome": "i1",
-    "failed_attempts": "i4",
     "values": "f8",
     "first_row": "i4",
     "priority_class": "i4",
@@ -203,7 +199,7 @@ floats = _from_address(column_kind("f8"))
 integers = _from_address(column_kind("i4"))
 float_bits = Intrinsic(lambda writer, given: writer.value(WORD, f"bitcast double {given[0].text} to i64"))
 
-tasks, heap, lines = _rows_of("tasks"), _rows_of("heap"), _rows_of("lines")
+requests, tasks, heap, lines = _rows_of("requests"), _rows_of("tasks"), _rows_of("heap"), _rows_of("lines")
 stations, topics, partitions, members = (
     _rows_of("stations"),
     _rows_of("topics"),
@@ -215,7 +211,5 @@ caches, cached, cached_before = _rows_of("caches"), _rows_of("cached"), _rows_of
 quotas, budgets, breakers, marks = (_rows_of(n) for n in ("quotas", "budgets", "breakers", "marks"))
 processes, hosts, colds = _rows_of("processes"), _rows_of("hosts"), _rows_of("colds")
 steps, costs, distributions = _rows_of("steps"), _rows_of("costs"), _rows_of("distributions")
-operation, arrived, responded, finished = (_column_of(n) for n in ("operation", "arrived", "responded", "finished"))
-outcome, failed_attempts, values = (_column_of(n) for n in ("outcome", "failed_attempts", "values"))
-first_row, priority_class = _column_of("first_row"), _column_of("priority_class")
+values, first_row, priority_class = _column_of("values"), _column_of("first_row"), _column_of("priority_class")
 distinct, recent = _column_of("distinct"), _column_of("recent")

@@ -8,18 +8,13 @@ import numpy as np
 
 from model.engines.compiled_lists import AGENDA_LINE, NONE, append, prepend, schedule, what_of_task, whose_task
 from model.engines.compiled_tables import (
-    arrived,
     costs,
     distributions,
-    failed_attempts,
-    finished,
     first_row,
     floats,
     marks,
-    operation,
-    outcome,
     priority_class,
-    responded,
+    requests,
     tasks,
     told,
     values,
@@ -101,15 +96,13 @@ def child_of(task: Any) -> Any:
 @part
 def new_request(sim: Any, which: int, attributes: int) -> int:
     """A request of an operation comes now. Returns its number."""
-    request = sim.requests
-    sim.requests = request + 1
-    operation(sim)[request] = which
-    arrived(sim)[request] = sim.now
-    responded(sim)[request] = finished(sim)[request] = np.nan
-    outcome(sim)[request] = UNDER_WAY
-    failed_attempts(sim)[request] = 0
-    new_task(sim, request, NO_PATH, first_row(sim)[which], attributes, priority_class(sim)[which])
-    return int(request)
+    number = sim.requests
+    sim.requests = number + 1
+    request = requests(sim, number)
+    request.operation, request.arrived, request.outcome, request.failed_attempts = which, sim.now, UNDER_WAY, 0
+    request.responded = request.finished = np.nan
+    new_task(sim, number, NO_PATH, first_row(sim)[which], attributes, priority_class(sim)[which])
+    return int(number)
 
 
 # ---- time and chance
@@ -164,8 +157,8 @@ def tell(sim: Any, kind: int, number: int, request: int, ordinal: int, weight: f
 @part
 def answer(sim: Any, request: int, how: int) -> None:
     """The client learns how its request ended."""
-    outcome(sim)[request] = how
-    responded(sim)[request] = sim.now
+    row = requests(sim, request)
+    row.outcome, row.responded = how, sim.now
     tell(sim, TOLD_ANSWER, how, request, 0, 0.0)
 
 
