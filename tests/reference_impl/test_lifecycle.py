@@ -18,7 +18,7 @@ import msgspec
 import pytest
 
 from reference_impl import embedded, inspection, lifecycle, state
-from reference_impl.__main__ import main
+from reference_impl.__main__ import OPTIONAL, main
 from reference_impl.topics import GROUPS, INTERACTIONS
 from tests.reference_impl.media import MIB, begin, complete, content, send_parts
 from tests.reference_impl.searching import found as found_by_search
@@ -209,9 +209,15 @@ def test_nobody_else_is_taken_for_our_own(stack):
 
 
 @pytest.mark.slow
-def test_start_that_fails_halfway_stops_what_it_started(own_stack):
+def test_start_that_fails_halfway_stops_what_it_started(own_stack, stack):
+    """Its own PostgreSQL and a few workers are enough to be stopped; the other servers are the session's."""
+    names = ("kafka_bootstrap", "redis_url", "s3_url", "s3_access_key", "s3_secret_key", "elasticsearch_url")
+    borrowed = {f"FLASHCROWD_{name.upper()}": stack.state["settings"][name] for name in names}
     with somebody_else() as port:
-        done = own_stack.command("up", code=1, FLASHCROWD_API_PORT=str(port))
+        done = own_stack.command(
+            "up", "--without", ",".join(OPTIONAL), code=1, FLASHCROWD_API_PORT=str(port),
+            FLASHCROWD_NAME_PREFIX="halfway-", FLASHCROWD_S3_BUCKET="halfway", **borrowed,
+        )  # fmt: skip
     lines = [line for line in done.stderr.splitlines() if "error" in line]
     assert "error: api ended while starting" in lines
     assert "address already in use" in done.stderr  # the log's tail
@@ -222,8 +228,9 @@ def test_start_that_fails_halfway_stops_what_it_started(own_stack):
 
 
 def test_servers_that_do_not_answer_are_one_line(own_stack):
+    nobody = {f"FLASHCROWD_{name}_URL": "http://127.0.0.1:9" for name in ("REDIS", "S3", "ELASTICSEARCH", "EDGE")}
     done = own_stack.command(
-        "up", code=1, FLASHCROWD_DATABASE_URL="nonsense://x", FLASHCROWD_KAFKA_BOOTSTRAP="127.0.0.1:9"
+        "up", code=1, FLASHCROWD_DATABASE_URL="nonsense://x", FLASHCROWD_KAFKA_BOOTSTRAP="127.0.0.1:9", **nobody
     )
     assert done.stderr.splitlines()[-1].startswith("error: the database refuses")
 

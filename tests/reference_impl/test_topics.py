@@ -5,7 +5,6 @@ import dataclasses
 import time
 import uuid
 
-import pytest
 from prometheus_client import REGISTRY
 
 from reference_impl import state, topics
@@ -23,7 +22,6 @@ async def next_values(consumer, count):
     return values
 
 
-@pytest.mark.cluster
 def test_a_consumer_that_is_left_without_partitions_is_replaced_and_misses_nothing(stack, monkeypatch):
     settings = dataclasses.replace(
         state.read(stack.state_dir).to_settings(), name_prefix=f"lost-{uuid.uuid4().hex[:8]}-", topic_partitions=1
