@@ -38,11 +38,15 @@ TASK = record(
     i8="origin attributes turn begun",
     u8="path",
     f8="work_s entered_s alone_s weight lease_key pause_s",
-    i4="""row state place next prev wake deadline attempt try_row failure
-          parent parent_epoch join_epoch pending spawned ordinal priority topic member events keys record child
-          process held try_held lease_cache lease_in_try breaker breaker_epoch join_any late""",
+    # what is 0 at birth, and what is NONE, stands together: a few wide stores write it
+    i4="""row state place next prev wake
+          deadline ordinal spawned attempt failure events keys lease_in_try
+          try_row parent topic member held lease_cache breaker
+          parent_epoch join_epoch pending priority record child process try_held breaker_epoch join_any late""",
 )
-REQUEST = record(f8="arrived responded finished", i4="operation failed_attempts", i1="outcome")  # one place in memory, not six
+REQUEST = record(
+    f8="arrived responded finished", i4="operation failed_attempts", i1="outcome"
+)  # one place in memory, not six
 EVENT = record(f8="time", u8="whose what", i4="number who")  # see compiled_lists.py
 LINE = record(i4="head tail")
 STATION = extended(
@@ -178,9 +182,7 @@ def _table_address(writer: Writer, sim: Value, table: str, kind: Kind) -> Value:
 def _rows_of(table: str) -> Intrinsic:
     """The function from `sim` and an index to a row of a table."""
     kind, size = row_kind(table, RECORDS[table]), RECORDS[table].itemsize
-    return Intrinsic(
-        lambda writer, given: writer.item(_table_address(writer, given[0], table, kind), given[1], size)
-    )
+    return Intrinsic(lambda writer, given: writer.item(_table_address(writer, given[0], table, kind), given[1], size))
 
 
 def _column_of(table: str) -> Intrinsic:
