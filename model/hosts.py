@@ -18,6 +18,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
+Discipline: TypeAlias = Literal["fifo", "priority", "processor_sharing"]  # of a station's line
+DISCIPLINES: tuple[Discipline, ...] = ("fifo", "priority", "processor_sharing")
 HostDiscipline: TypeAlias = Literal["processor_sharing", "fifo", "wake_preemption"]
 HOST_DISCIPLINES: tuple[HostDiscipline, ...] = ("processor_sharing", "fifo", "wake_preemption")
 IdleFactors: TypeAlias = tuple[tuple[float, float], ...]  # (idle seconds, factor), by rising idle time

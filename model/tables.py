@@ -169,103 +169,125 @@ class _Lowering:
         return following
 
     def step(self, name: str, step: net.Step, following: int, in_batch: bool) -> int:
+        """Write the rows of a step. Returns the first one."""
         network = self.tables_of
         match step:
             case net.Delay() | net.Serve():
-                first = len(self.costs)
-                self.costs += [(self.attribute(key, in_batch), cost_s) for key, cost_s in step.per.items()]
-                shared: dict[str, float | int] = {
-                    "next": following,
-                    "distribution": self.distribution(step.time),
-                    "first_cost": first,
-                    "costs": len(step.per),
-                }
-                if isinstance(step, net.Delay):
-                    return self.add(name, DELAY, **shared)
-                op = SERVE_HELD if step.station in self.held else SERVE
-                return self.add(name, op, target=network.names("stations").index(step.station), **shared)
+                return self.timed(name, step, following, in_batch)
             case net.Lookup():
-                cache, key = network.names("caches").index(step.cache), self.attribute(step.key, in_batch)
-                filled = following
-                if network.caches[cache].coalesce or network.caches[cache].stampede:
-                    filled = self.add(f"{name}/fill", FILL, next=following, target=cache, attribute=key)
-                miss = self.route(f"{name}/miss", step.miss, filled, in_batch)
-                hit = self.route(f"{name}/hit", step.hit, following, in_batch)
-                return self.add(name, LOOKUP, next=hit, miss=miss, target=cache, attribute=key)
+                return self.lookup(name, step, following, in_batch)
             case net.Evict():
                 cache, key = network.names("caches").index(step.cache), self.attribute(step.key, in_batch)
                 return self.add(name, EVICT, next=following, target=cache, attribute=key)
             case net.Branch():
                 return self.branch(name, step, following, in_batch)
             case net.Scatter():
-                inside = in_batch and not step.each_event
-                held, self.held = self.held, ()
-                first_child = self.route(f"{name}/child", step.steps, END_ROW, inside)
-                self.held = held
-                if step.stagger != NEVER:
-                    wanted = self.add(f"{name}/if wanted", IF_WANTED, next=first_child, miss=END_ROW)
-                    after = self.distribution(step.stagger)
-                    first_child = self.add(f"{name}/stagger", STAGGER, next=wanted, distribution=after)
-                by_name = isinstance(step.count, str)
-                return self.add(
-                    name,
-                    SCATTER,
-                    next=following,
-                    target=first_child,
-                    attribute=self.attribute(str(step.count), in_batch) if by_name else NO_ATTRIBUTE,
-                    count=0 if isinstance(step.count, str) else step.count,
-                    join=ANY if step.join == "any" else int(step.join),
-                    each_event=int(step.each_event),
-                )
+                return self.scatter(name, step, following, in_batch)
             case net.Publish():
                 topic = network.names("topics").index(step.topic)
                 key, weight = self.attribute(step.key, in_batch), self.attribute(step.weight, in_batch)
                 return self.add(name, PUBLISH, next=following, target=topic, attribute=key, weight=weight)
             case net.Acquire():
-                quota = network.names("quotas").index(step.quota)
-                if step.wait:
-                    return self.add(name, ACQUIRE, next=following, target=quota, join=1)
-                refused = self.route(f"{name}/refused", (*step.otherwise, net.Fail()), FAILED_ROW, in_batch)
-                return self.add(name, ACQUIRE, next=following, target=quota, miss=refused)
+                return self.acquire(name, step, following, in_batch)
             case net.Hold():
-                station = network.names("stations").index(step.station)
-                end = self.add(f"{name}/release", RELEASE, next=following, target=station)
-                held, self.held = self.held, (*self.held, step.station)
-                first = self.route(f"{name}/held", step.steps, end, in_batch)
-                self.held = held
-                return self.add(name, HOLD, next=first, target=station)
+                return self.hold(name, step, following, in_batch)
             case net.Fail():
-                by_name = isinstance(step.probability, str)
-                return self.add(
-                    name,
-                    FAULT,
-                    next=following,
-                    attribute=self.attribute(str(step.probability), in_batch) if by_name else NO_ATTRIBUTE,
-                    probability=0.0 if isinstance(step.probability, str) else step.probability,
-                )
+                return self.fault(name, step, following, in_batch)
             case net.Respond():
                 return self.add(name, RESPOND, next=following)
             case net.Mark():
                 return self.add(name, MARK, next=following, target=network.milestone_names().index(step.milestone))
             case net.Try():
-                otherwise = self.route(f"{name}/otherwise", step.otherwise, FAILED_ROW, in_batch)
-                end = self.add(f"{name}/end", END_TRY, next=following)
-                first = self.route(f"{name}/try", step.steps, end, in_batch)
-                backoff = self.distribution(step.backoff)
-                return self.add(
-                    name,
-                    TRY,
-                    next=first,
-                    miss=otherwise,
-                    count=step.attempts,
-                    seconds=step.timeout_s,
-                    distribution=backoff,
-                    growth=step.growth,
-                    jitter=net.JITTERS.index(step.jitter),
-                    most_s=step.backoff_max_s,
-                    budget=-1 if step.budget is None else network.names("budgets").index(step.budget),
-                    breaker=-1 if step.breaker is None else network.names("breakers").index(step.breaker),
-                )
+                return self.attempts(name, step, following, in_batch)
+
+    def timed(self, name: str, step: net.Delay | net.Serve, following: int, in_batch: bool) -> int:
+        first = len(self.costs)
+        self.costs += [(self.attribute(key, in_batch), cost_s) for key, cost_s in step.per.items()]
+        shared: dict[str, float | int] = {
+            "next": following,
+            "distribution": self.distribution(step.time),
+            "first_cost": first,
+            "costs": len(step.per),
+        }
+        if isinstance(step, net.Delay):
+            return self.add(name, DELAY, **shared)
+        op = SERVE_HELD if step.station in self.held else SERVE
+        return self.add(name, op, target=self.tables_of.names("stations").index(step.station), **shared)
+
+    def lookup(self, name: str, step: net.Lookup, following: int, in_batch: bool) -> int:
+        cache, key = self.tables_of.names("caches").index(step.cache), self.attribute(step.key, in_batch)
+        filled = following
+        if self.tables_of.caches[cache].coalesce or self.tables_of.caches[cache].stampede:
+            filled = self.add(f"{name}/fill", FILL, next=following, target=cache, attribute=key)
+        miss = self.route(f"{name}/miss", step.miss, filled, in_batch)
+        hit = self.route(f"{name}/hit", step.hit, following, in_batch)
+        return self.add(name, LOOKUP, next=hit, miss=miss, target=cache, attribute=key)
+
+    def scatter(self, name: str, step: net.Scatter, following: int, in_batch: bool) -> int:
+        inside = in_batch and not step.each_event
+        held, self.held = self.held, ()
+        first_child = self.route(f"{name}/child", step.steps, END_ROW, inside)
+        self.held = held
+        if step.stagger != NEVER:
+            wanted = self.add(f"{name}/if wanted", IF_WANTED, next=first_child, miss=END_ROW)
+            after = self.distribution(step.stagger)
+            first_child = self.add(f"{name}/stagger", STAGGER, next=wanted, distribution=after)
+        by_name = isinstance(step.count, str)
+        return self.add(
+            name,
+            SCATTER,
+            next=following,
+            target=first_child,
+            attribute=self.attribute(str(step.count), in_batch) if by_name else NO_ATTRIBUTE,
+            count=0 if isinstance(step.count, str) else step.count,
+            join=ANY if step.join == "any" else int(step.join),
+            each_event=int(step.each_event),
+        )
+
+    def acquire(self, name: str, step: net.Acquire, following: int, in_batch: bool) -> int:
+        quota = self.tables_of.names("quotas").index(step.quota)
+        if step.wait:
+            return self.add(name, ACQUIRE, next=following, target=quota, join=1)
+        refused = self.route(f"{name}/refused", (*step.otherwise, net.Fail()), FAILED_ROW, in_batch)
+        return self.add(name, ACQUIRE, next=following, target=quota, miss=refused)
+
+    def hold(self, name: str, step: net.Hold, following: int, in_batch: bool) -> int:
+        station = self.tables_of.names("stations").index(step.station)
+        end = self.add(f"{name}/release", RELEASE, next=following, target=station)
+        held, self.held = self.held, (*self.held, step.station)
+        first = self.route(f"{name}/held", step.steps, end, in_batch)
+        self.held = held
+        return self.add(name, HOLD, next=first, target=station)
+
+    def fault(self, name: str, step: net.Fail, following: int, in_batch: bool) -> int:
+        by_name = isinstance(step.probability, str)
+        return self.add(
+            name,
+            FAULT,
+            next=following,
+            attribute=self.attribute(str(step.probability), in_batch) if by_name else NO_ATTRIBUTE,
+            probability=0.0 if isinstance(step.probability, str) else step.probability,
+        )
+
+    def attempts(self, name: str, step: net.Try, following: int, in_batch: bool) -> int:
+        otherwise = self.route(f"{name}/otherwise", step.otherwise, FAILED_ROW, in_batch)
+        end = self.add(f"{name}/end", END_TRY, next=following)
+        first = self.route(f"{name}/try", step.steps, end, in_batch)
+        backoff = self.distribution(step.backoff)
+        return self.add(
+            name,
+            TRY,
+            next=first,
+            miss=otherwise,
+            count=step.attempts,
+            seconds=step.timeout_s,
+            distribution=backoff,
+            growth=step.growth,
+            jitter=net.JITTERS.index(step.jitter),
+            most_s=step.backoff_max_s,
+            budget=-1 if step.budget is None else self.tables_of.names("budgets").index(step.budget),
+            breaker=-1 if step.breaker is None else self.tables_of.names("breakers").index(step.breaker),
+        )
 
     def branch(self, name: str, step: net.Branch, following: int, in_batch: bool) -> int:
         """Arms are asked in turn with the same uniform and the probability so far; with attributes each arm draws its own."""
@@ -342,9 +364,7 @@ def lower(network: net.Network, seed: int) -> Tables:
             ],
             BREAKER,
         ),
-        caches=np.array(
-            [(one.ttl_s, one.capacity or 0, one.coalesce, one.stampede) for one in network.caches], CACHE
-        ),
+        caches=np.array([(one.ttl_s, one.capacity or 0, one.coalesce, one.stampede) for one in network.caches], CACHE),
         first_row=np.array(first_row, "i4"),
         priority_class=np.array([priorities.index(operation.priority) for operation in network.operations], "i4"),
         milestones=network.milestone_names(),

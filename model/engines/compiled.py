@@ -22,7 +22,8 @@ from model.engines.clock import Clock
 from model.engines.compiled_features import covering, needed_by
 from model.engines.compiled_memory import Memory
 from model.engines.compiled_tasks import QUEUED, SERVED, SHARED, TOLD_ANSWER, WORKING
-from model.engines.plain import Life, Observer
+from model.engines.plain import Observer
+from model.engines.plain_tasks import Life
 from model.recording import CACHE_COUNTS, HOST_COUNTS, STATION_COUNTS, TOPIC_COUNTS, Recording
 
 _LIVE_ROWS = 1024  # attributes of submitted requests are kept in pieces of this many

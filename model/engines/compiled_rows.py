@@ -1,4 +1,4 @@
-"""What a row of the tables does to a task, and how attempts and tasks end, in the compiled engine; see `plain.py` for the meaning.
+"""What a row of the tables does to a task, and how attempts and tasks end, in the compiled engine; see `plain_rows.py` for the meaning.
 
 A task's row is set to the following one *before* it waits; its `state` says what it waits for, so that a deadline or a crash can
 take that back.

@@ -1,4 +1,4 @@
-"""The plain engine: one SimPy process per task. It says what each row of the tables means.
+"""The plain engine: one SimPy process per task. What each row of the tables means is said in `plain_rows.py`.
 
 A *task* is a request, a child of one (a scatter's) or a polled batch. It goes through its rows until one makes it wait. What
 frees it calls `wake`, which puts it on the agenda: first in, first out, and empty before the next timed event (`order.py`).
@@ -9,7 +9,7 @@ Arrivals are gaps and not instants, because now + (t - now) is not always t.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,7 +21,6 @@ from model.engines.order import (
     AGENDA,
     ARRIVE,
     BATCH_ORIGIN,
-    DEADLINE,
     OK,
     REJECTED,
     TIMED_OUT,
@@ -30,16 +29,15 @@ from model.engines.order import (
     WAKE,
     traffic_key,
 )
-from model.engines.plain_attempts import Attempts, Breaker, Refused
-from model.engines.plain_caches import Cache, Lease
-from model.engines.plain_hosts import Process, build_host
-from model.engines.plain_stations import Queueing, Rejected, Visit
-from model.engines.plain_topics import Partition, Record, Topic
+from model.engines.plain_attempts import Attempts, Refused
+from model.engines.plain_caches import Cache
+from model.engines.plain_hosts import build_host
+from model.engines.plain_rows import Rows
+from model.engines.plain_stations import Rejected
+from model.engines.plain_tasks import Keyed, Life, Task, Waiting
+from model.engines.plain_topics import Topic
 from model.recording import CACHE_COUNTS, HOST_COUNTS, MARK, STATION_COUNTS, TOPIC_COUNTS, Recording
-from model.variates import child_path, handed_over, sample, uniform
-
-Life = Generator[simpy.Event, None, None]
-Waiting = Generator[simpy.Event, None, int]
+from model.variates import handed_over, sample
 
 
 class Observer(Protocol):
@@ -50,97 +48,6 @@ class Observer(Protocol):
 
     def marked(self, milestone: int, request: int, ordinal: int, weight: float) -> None:
         """Milestone number `milestone` of a request is reached, by its child number `ordinal` (0: the request itself)."""
-
-
-class Keyed(simpy.Event):
-    """An event at a set time whose place among simultaneous ones is its key."""
-
-    def __init__(
-        self, env: simpy.Environment, delay_s: float, key: int, callback: Callable[[Any], None] | None = None
-    ) -> None:
-        super().__init__(env)
-        self._ok, self._value = True, None
-        if callback is not None:
-            self.callbacks.append(callback)
-        env.schedule(self, priority=key, delay=delay_s)  # type: ignore[arg-type]  # SimPy compares priorities, it needs no enum
-
-
-class Join:
-    """A parent that waits for its children."""
-
-    __slots__ = ("any", "parent", "pending")
-
-    def __init__(self, parent: Task | None, pending: int, any_one: bool) -> None:
-        self.parent, self.pending, self.any = parent, pending, any_one
-
-    def withdraw(self, task: Task) -> None:
-        """The parent waits no more; its children go on."""
-        task.place = self.parent = None
-
-
-class Task:
-    """A request, a child or a batch on its way through the rows."""
-
-    __slots__ = (
-        "attempt",
-        "attributes",
-        "breaker",
-        "breaker_epoch",
-        "events",
-        "failure",
-        "held",
-        "join",
-        "keys",
-        "late",
-        "lease",
-        "lost",
-        "member",
-        "ordinal",
-        "origin",
-        "path",
-        "pause_s",
-        "place",
-        "priority_class",
-        "process",
-        "record",
-        "row",
-        "spawned",
-        "topic",
-        "try_epoch",
-        "try_held",
-        "try_row",
-        "turn",
-        "visit",
-        "weight",
-    )  # fmt: skip
-
-    def __init__(self, origin: int, path: int, row: int, attributes: Sequence[float], priority_class: int) -> None:
-        self.origin, self.path, self.row, self.attributes, self.priority_class = (
-            origin,
-            path,
-            row,
-            attributes,
-            priority_class,
-        )
-        self.ordinal = self.spawned = self.attempt = self.try_epoch = self.failure = 0
-        self.try_row = -1
-        self.try_held = 0
-        self.held: list[tuple[Queueing, Visit]] = []  # servers; the last one is released first
-        self.events = self.keys = 0
-        self.weight = 1.0
-        self.member = -1
-        self.topic: Topic | None = None
-        self.join: Join | None = None
-        self.visit: Visit | None = None
-        self.record: Record | None = None
-        self.lease: Lease | None = None
-        self.lost = False
-        self.breaker: Breaker | None = None
-        self.breaker_epoch = self.late = 0  # late: the child's place among its siblings
-        self.pause_s = 0.0
-        self.place: plain_stations.Queueing | plain_stations.Sharing | Process | Partition | Join | Lease | None = None
-        self.process: simpy.Process
-        self.turn: simpy.Event
 
 
 class Plain:
@@ -162,7 +69,7 @@ class Plain:
         self.distributions = [row.item() for row in tables.distributions]
         self.caches = [Cache(self, index) for index in range(len(tables.caches))]
         self.attempts = Attempts(self)
-        self.due_s = [0.0] * len(tables.quotas)
+        self.rows = Rows(self)
         self.operation: list[int] = []
         self.arrived_s: list[float] = []
         self.responded_s: list[float] = []
@@ -244,6 +151,11 @@ class Plain:
         event._ok, event._value = True, None
         self.env.schedule(event, priority=AGENDA)  # type: ignore[arg-type]  # see Keyed
 
+    def turn_of(self, task: Task) -> simpy.Event:
+        """A new event for the task to wait on until somebody wakes it."""
+        task.turn = simpy.Event(self.env)
+        return task.turn
+
     def spawn(self, task: Task) -> None:
         """A new task takes its place on the agenda; a SimPy process alone would start ahead of it."""
         task.turn = simpy.Event(self.env)
@@ -292,7 +204,7 @@ class Plain:
                 if step["op"] in (t.FINISH, t.FAIL):
                     break
                 try:
-                    task.row = yield from self.perform(task, step)
+                    task.row = yield from self.rows.perform(task, step)
                 except Rejected as rejected:
                     task.row = yield from self.fail(task, REJECTED, isinstance(rejected, Refused))
                 except simpy.Interrupt as interrupt:
@@ -333,6 +245,13 @@ class Plain:
         if observer is not None:
             Keyed(self.env, 0, TOLD, lambda _: observer.responded(request, outcome))
 
+    def note(self, milestone: int, request: int, ordinal: int, weight: float) -> None:
+        """Record a milestone and tell the observer."""
+        self.marks.append((milestone, ordinal, request, self.env.now, weight))
+        observer = self.observer
+        if observer is not None:
+            Keyed(self.env, 0, TOLD, lambda _: observer.marked(milestone, request, ordinal, weight))
+
     def fail(self, task: Task, failure: int, refused: bool = False) -> Waiting:
         """An attempt failed. Back off and run the try's row again, or go its other way; without a try the task has failed."""
         if task.origin < BATCH_ORIGIN:
@@ -352,170 +271,6 @@ class Plain:
             return task.try_row
         task.attempt, task.try_row = 0, -1
         return int(step["miss"])
-
-    # ---- what each row means
-    def perform(self, task: Task, step: dict[str, Any]) -> Waiting:
-        """One row; returns the row that follows. Nobody waits when nothing must be waited for."""
-        op, target, now_s = step["op"], step["target"], self.env.now
-        if op == t.SERVE:
-            turn = self.turn_of(task)
-            self.stations[target].enter(task, self.duration(task, step))
-            yield turn
-            if task.lost:
-                task.lost = False
-                raise Rejected
-        elif op == t.DELAY:
-            yield self.later(self.duration(task, step), traffic_key(task.origin, task.path, WAKE))
-        elif op == t.PUBLISH:
-            key = self.attribute(task, step["attribute"]) if step["attribute"] != t.NO_ATTRIBUTE else None
-            weight = self.attribute(task, step["weight"]) if step["weight"] != t.NO_ATTRIBUTE else 1.0
-            if 0 <= self.topics[target].row["lag_limit"] <= self.topics[target].lag:
-                raise Rejected
-            turn = self.turn_of(task)
-            self.topics[target].publish(task, key, weight)
-            yield turn
-        elif op == t.HOLD:
-            turn, station = self.turn_of(task), self.stations[target]
-            assert isinstance(station, Queueing)
-            station.enter(task, 0.0, holds=True)
-            yield turn
-        elif op == t.SERVE_HELD:
-            turn = self.turn_of(task)
-            station, visit = next(item for item in task.held if item[0] is self.stations[target])
-            station.work_on(visit, self.duration(task, step))
-            yield turn
-        elif op == t.RELEASE:
-            station, visit = task.held.pop()
-            station.release(visit, ended=True)
-        elif op == t.BRANCH:
-            if not self.happens(task, step):
-                return int(step["miss"])
-        elif op == t.FAULT:
-            if self.happens(task, step):
-                raise Rejected
-        elif op == t.LOOKUP:
-            cache, key, turn = self.caches[target], self.attribute(task, step["attribute"]), self.turn_of(task)
-            if cache.wait(task, key):
-                yield turn
-                if task.lease is not None:
-                    return int(step["miss"])
-            elif not cache.hit(key):
-                cache.miss(task, key)
-                return int(step["miss"])
-        elif op == t.FILL:
-            if self.caches[target].stampede:
-                self.caches[target].put(self.attribute(task, step["attribute"]))
-            else:
-                assert task.lease is not None
-                task.lease.cache.fill(task, task.lease)
-        elif op == t.EVICT:
-            self.caches[target].evict(self.attribute(task, step["attribute"]))
-        elif op == t.SCATTER:
-            yield from self.scatter(task, step)
-        elif op == t.ACQUIRE:
-            quota = self.tables.quotas[target]
-            due_s = max(self.due_s[target], now_s) + float(quota["interval_s"])
-            wait_s = due_s - float(quota["burst_s"]) - now_s
-            if wait_s > 0 and not step["join"]:
-                return int(step["miss"])
-            self.due_s[target] = due_s
-            if wait_s > 0:
-                yield self.later(wait_s, traffic_key(task.origin, task.path, WAKE))
-        elif op == t.RESPOND:
-            if self.outcome[task.origin] == UNDER_WAY:
-                self.answer(task.origin, OK)
-        elif op == t.MARK:
-            self.mark(task, target)
-        elif op == t.TRY:
-            task.try_row, task.try_held = task.row, len(task.held)
-            self.attempts.begin(task, step)
-            if step["seconds"] > 0:
-                epoch, key = task.try_epoch, traffic_key(task.origin, task.path, DEADLINE)
-                self.later(step["seconds"], key, lambda _: self.deadline(task, epoch))
-        elif op == t.STAGGER:
-            if task.late > 0:
-                after_s = self.sample(step["distribution"], step["stream"], task.origin, task.path, 0)
-                yield self.later(task.late * after_s, traffic_key(task.origin, task.path, WAKE))
-        elif op == t.IF_WANTED:
-            if task.join is not None and task.join.parent is None:
-                return int(step["miss"])
-        else:  # END_TRY
-            self.attempts.end(task, failed=False)
-            task.try_row, task.attempt = -1, 0
-            task.try_epoch += 1
-        return int(step["next"])
-
-    def happens(self, task: Task, step: dict[str, Any]) -> bool:
-        """Does what has the row's probability happen?"""
-        by_attribute = step["attribute"] != t.NO_ATTRIBUTE
-        limit = self.attribute(task, step["attribute"]) if by_attribute else step["probability"]
-        return bool(uniform(step["stream"], task.origin, task.path, task.attempt) < limit)
-
-    def turn_of(self, task: Task) -> simpy.Event:
-        """A new event for the task to wait on until somebody wakes it."""
-        task.turn = simpy.Event(self.env)
-        return task.turn
-
-    def deadline(self, task: Task, epoch: int) -> None:
-        """The attempt's time is up, unless it ended before."""
-        if epoch == task.try_epoch:
-            self.withdraw(task)
-            task.process.interrupt("deadline")
-
-    def scatter(self, task: Task, step: dict[str, Any]) -> Life:
-        """Children start in order, from the agenda; with `join` the parent waits for all of them."""
-        children = []
-        if step["each_event"]:
-            assert task.topic is not None
-            for record in task.topic.records_of(task.member):
-                path = child_path(record.path, task.row)
-                priority_class = int(self.tables.priority_class[self.operation[record.request]])
-                child = Task(record.request, path, step["target"], record.attributes, priority_class)
-                child.ordinal, child.weight = record.ordinal, record.weight
-                children.append(child)
-        else:
-            by_attribute = step["attribute"] != t.NO_ATTRIBUTE
-            for _ in range(int(self.attribute(task, step["attribute"])) if by_attribute else step["count"]):
-                task.spawned += 1
-                path = child_path(task.path, task.spawned)
-                child = Task(task.origin, path, step["target"], task.attributes, task.priority_class)
-                child.ordinal, child.events, child.keys, child.weight = (
-                    task.spawned,
-                    task.events,
-                    task.keys,
-                    task.weight,
-                )
-                children.append(child)
-        join = Join(task, len(children), step["join"] == t.ANY) if step["join"] and children else None
-        turn = self.turn_of(task)
-        for late, child in enumerate(children):
-            child.join, child.late = join, late
-            self.spawn(child)
-        if join is not None:
-            task.place = join
-            yield turn
-
-    def mark(self, task: Task, milestone: int) -> None:
-        """A batch marks each of its records; one that was marked before a crash has been applied already."""
-        if task.topic is None:
-            self.note(milestone, task.origin, task.ordinal, task.weight)
-            return
-        counts = task.topic.counts
-        for record in task.topic.records_of(task.member):
-            again = record.marked >> milestone & 1
-            if again and task.topic.row["idempotent"]:
-                counts.duplicates_skipped += 1
-                continue
-            counts.duplicates_applied += again
-            record.marked |= 1 << milestone
-            self.note(milestone, record.request, record.ordinal, record.weight)
-
-    def note(self, milestone: int, request: int, ordinal: int, weight: float) -> None:
-        """Record a milestone and tell the observer."""
-        self.marks.append((milestone, ordinal, request, self.env.now, weight))
-        observer = self.observer
-        if observer is not None:
-            Keyed(self.env, 0, TOLD, lambda _: observer.marked(milestone, request, ordinal, weight))
 
     # ---- control, and the end
     def set_servers(self, station: int, servers: int, lose_work: bool = False) -> None:

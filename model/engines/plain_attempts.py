@@ -12,7 +12,8 @@ from model.variates import uniform
 if TYPE_CHECKING:
     import numpy as np
 
-    from model.engines.plain import Plain, Task
+    from model.engines.plain import Plain
+    from model.engines.plain_tasks import Task
 
 
 class Refused(Rejected):

@@ -6,7 +6,8 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from model.engines.plain import Plain, Task
+    from model.engines.plain import Plain
+    from model.engines.plain_tasks import Task
 
 
 class Lease:

@@ -20,7 +20,8 @@ from model.recording import HostCounts
 from model.tables import CORES_SHARED, WAKE_PREEMPTION
 
 if TYPE_CHECKING:
-    from model.engines.plain import Plain, Task
+    from model.engines.plain import Plain
+    from model.engines.plain_tasks import Task
 
 
 class Process:

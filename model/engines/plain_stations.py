@@ -19,7 +19,8 @@ from model.recording import StationCounts
 from model.tables import PRIORITY, PROCESSOR_SHARING
 
 if TYPE_CHECKING:
-    from model.engines.plain import Plain, Task
+    from model.engines.plain import Plain
+    from model.engines.plain_tasks import Task
 
 
 class Rejected(Exception):

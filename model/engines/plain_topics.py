@@ -18,7 +18,8 @@ from model.recording import TopicCounts
 from model.variates import scramble
 
 if TYPE_CHECKING:
-    from model.engines.plain import Plain, Task
+    from model.engines.plain import Plain
+    from model.engines.plain_tasks import Task
 
 
 class Record:
