@@ -36,15 +36,16 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-HOST = {"cores": 1, "discipline": "fifo"}
-"""A run queue: Linux' scheduler lets who runs finish its slice (3 ms, longer than most pieces of work) before one that wakes."""
+HOST = {"cores": 1, "discipline": "wake_preemption"}
+"""Linux' scheduler lets who runs go on for a slice (3 ms, longer than most pieces of work), unless the one that wakes has had much
+less than its share of the core: the brokers and the workers, beside the API."""
 ON_HOST = (
     "api", "database", "broker", "dispatcher_processes", "fanout_processes", "interaction_processes",
 )  # fmt: skip
-STATION_OF = {"api": "api", "postgres": "database"}
+STATION_OF = {"api": "api", "postgres": "database", "kafka": "broker"}
 """Role -> station of its processes, for what is calibrated per process."""
-WOKEN_FIRST = ("database",)
-"""Stations whose processes pre-empt as they wake where the host's discipline is wake pre-emption: a trial found it of backends."""
+WAITS_ITS_TURN = ("api", "database")
+"""Stations whose processes do not pre-empt as they wake: the API has more than its share, and its backends wake as it begins to wait."""
 
 
 ABSENT_TIMES, ABSENT_COSTS = ("database_notify_batch", "database_connect", "cdc_poll"), ("database_notification",)
@@ -68,8 +69,7 @@ def document_of(document: dict[str, Any], made: Calibration, shared_host: bool =
         document["hosts"] = {"machine": {**HOST, "speed": round(float(made.speed), 4)}}
         for station in ON_HOST:
             document["stations"][station]["host"] = "machine"
-            if station not in WOKEN_FIRST:
-                document["stations"][station]["preempts"] = False
+            document["stations"][station]["preempts"] = station not in WAITS_ITS_TURN
         for role, cold in made.cold.items():
             document["stations"][STATION_OF[role]]["cold"] = cold.points()
     return document

@@ -8,7 +8,7 @@ out among the stages. So the work of a run of the calibration is reproduced to t
 - API: thread CPU of the operations that overlapped no other, plus a common part per request: what the process used beyond that.
 - Database: time of statements that overlapped no other, less the caller's own CPU and the flush of the log at COMMIT; scaled so that all
   statements make up the backends' CPU. Per event and per row by least squares without negative costs.
-- Workers and broker: CPU of the process per batch, event or record.
+- Workers: CPU of the process per batch and event. Broker: per record; what it does for no record is background, as idle processes are.
 - Delays: what is left of the time of requests and statements that overlapped no other, once all CPU is subtracted.
 - After idleness work costs more: `cold`, from runs in bursts and from how long a process had slept.
 - What other processes use meanwhile slows the host: its speed is one less their share of the core.
@@ -54,6 +54,7 @@ WORKERS = {
 COLD_TIMES: dict[str, Callable[[str], bool]] = {
     "api": lambda name: name.startswith("api_"),
     "postgres": lambda name: name.startswith("database_") and name != "database_commit",
+    "kafka": lambda name: name.startswith("broker_"),
 }
 """Role -> which times and costs are its CPU."""
 
@@ -103,13 +104,14 @@ def calibrate(traces: Sequence[Trace], linger_s: float) -> Calibration:
             "observe longer, at less load, or while the machine does nothing else"
         )
     edges_s = [edge for run in runs for s in run.spans if id(s) in lone and (edge := _edges_s(run, s)) is not None]
-    waking = _api(made, roots, isolated, edges_s, cpu_s["api"], requests)
-    waited_s = _broker(made, spans, undisturbed, cpu_s["kafka"], linger_s)
+    cold = cold_of(runs, bursts, tuple(OPERATIONS), _api(made, roots, isolated, edges_s, cpu_s["api"], requests))
+    waited_s, polling_s = _broker(made, spans, undisturbed, cpu_s["kafka"], linger_s)
+    made.idle_ratio["kafka"] += polling_s / sum(run.window_s for run in runs)  # all runs share this, so that it is background from here on
     _database(made, spans, runs, cpu_s["postgres"], roots["interaction_workers"])
     batches = {name: [s for run in every for s in run.spans if s.name == name] for name in WORKERS}
     _workers(made, batches, {role: sum(run.cpu_s.get(role, 0.0) for run in every) for role in NETWORKED})
     _waits(made, undisturbed, edges_s, waited_s)
-    _cold(made, cold_of(runs, bursts, tuple(OPERATIONS), waking))
+    _cold(made, cold)
     background = float(np.mean([run.background_ratio for run in runs]))
     made.speed = 1.0 - background
     collections_s = [s.took_s for run in every for s in run.spans if s.name == "gc"]
@@ -195,15 +197,14 @@ def _api(
 
 def _broker(
     made: Calibration, spans: Sequence[Span], isolated: dict[str, list[Span]], cpu_s: float, linger_s: float
-) -> list[float]:
-    """Its CPU per record and per event; return what lone acknowledgements took beyond lingering and the caller's CPU.
+) -> tuple[list[float], float]:
+    """Its CPU per record; return what lone acknowledgements took beyond lingering and the caller's CPU.
 
-    A record costs at most half of what its acknowledgement took. What is beyond is due as its event is fetched: fetches, commits, and
-    the records about those who are told.
+    Return the seconds of CPU that are for no record, as well. A record costs at most half of what its acknowledgement took. What is
+    beyond is the brokers' answering of fetches that find nothing: it depends on time, hardly on the load.
     """
     acknowledged = [s.name for s in spans if s.attributes.get("flashcrowd.time") == "kafka_acknowledgement"]
-    records = sum(name in ("interactions", "posts", "fanout") for name in acknowledged)
-    events = sum(float(s.attributes.get("events", 1)) for s in spans if s.name in WORKERS)
+    records = len(acknowledged)
     waited_s = [
         child.took_s - linger_s - cpu_of(child)
         for name in ("interactions.like", "interactions.comment", "feed.publish")
@@ -211,13 +212,10 @@ def _broker(
         for child in span.children
         if child.attributes.get("flashcrowd.time") == "kafka_acknowledgement"
     ]
-    record_s = cpu_s / max(len(acknowledged), 1)
+    record_s = cpu_s / max(records, 1)
     record_s = min(record_s, max(float(np.median(waited_s)), 0.0) / 2) if waited_s else record_s
-    event_s = max(cpu_s - record_s * records, 0.0) / max(events, 1.0)
     made.times["broker_record"] = Estimate(record_s, records, record_s, record_s, 0.3)
-    made.times["broker_fetch"] = Estimate(0.0, 0, 0.0, 0.0)
-    made.costs_s["broker_event"] = (event_s, f"measured, n = {events:,.0f} events")
-    return waited_s
+    return waited_s, max(cpu_s - record_s * records, 0.0)
 
 
 def _database(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -51,3 +52,13 @@ def cells_of(trace: Trace) -> dict[str, dict[str, Any]]:
                 **_times(took_s, weights),
             }  # fmt: skip
     return cells
+
+
+def median_cells(several: Sequence[dict[str, dict[str, Any]]]) -> dict[str, dict[str, Any]]:
+    """Of cells of the same arrivals, the median of each figure; `n` is the first one's."""
+    made: dict[str, dict[str, Any]] = {}
+    for name, first in several[0].items():
+        alike = [cells[name] for cells in several if name in cells]
+        known = {key: [cell[key] for cell in alike if cell[key] is not None] for key in first if key.endswith("_s")}
+        made[name] = first | {key: float(np.median(values)) if values else None for key, values in known.items()}
+    return made

@@ -21,6 +21,7 @@ HALVES_S = tuple(0.000125 * 2**step for step in range(9))
 POINTS_S = (0.0, 0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)
 FEWEST = 50
 MOST_EXTRA = 3.0
+ROLES = ("api", "postgres", "kafka")
 
 
 @dataclass(frozen=True)
@@ -89,14 +90,11 @@ def cold_of(
         return sum(run.cpu_s.get(role, 0.0) for run in runs) / max(sum(run.requests for run in runs), 1)
 
     ratios = {
-        role: max(per_request_s(calm, role) / max(per_request_s(bursts, role), LEAST_S), 1.0) for role in ("api", "postgres")
+        role: max(per_request_s(calm, role) / max(per_request_s(bursts, role), LEAST_S), 1.0) for role in ROLES
     }
     half = half_s(rows, ratios["api"])
     asleep_s = np.concatenate([gaps_s([s for s in run.spans if s.name in names]) for run in calm])
     before, after = _part(asleep_s, half).mean(), _part(rows[:, 1], half).mean()
     api = min((ratios["api"] - 1) / max(waking[0] * before + waking[1] * after, 0.05), MOST_EXTRA)
-    database = min((ratios["postgres"] - 1) / max(before, 0.05), MOST_EXTRA)
-    return {
-        "api": Cold(api, half, ratios["api"]),
-        "postgres": Cold(database, half, ratios["postgres"]),
-    }
+    extras = {role: min((ratio - 1) / max(before, 0.05), MOST_EXTRA) for role, ratio in ratios.items()} | {"api": api}
+    return {role: Cold(extras[role], half, ratio) for role, ratio in ratios.items()}

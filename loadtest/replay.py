@@ -40,8 +40,13 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def replay(trace: Trace, scenario: Scenario, engine: EngineName = "compiled", graph_seed: int | None = None) -> Trace:
-    """The trace's arrivals through the scenario's model. Raises `ValueError` if the model has no such operations or users."""
+def replay(
+    trace: Trace, scenario: Scenario, engine: EngineName = "compiled", graph_seed: int | None = None, seed: int | None = None
+) -> Trace:
+    """The trace's arrivals through the scenario's model, its faults included; `seed` of the model's variates (the trace's).
+
+    Raises `ValueError` if the model has no such operations or users.
+    """
     import dataclasses
 
     import numpy as np
@@ -49,7 +54,7 @@ def replay(trace: Trace, scenario: Scenario, engine: EngineName = "compiled", gr
 
     from loadtest.recording import UNFINISHED, milestones_of
     from loadtest.traces import COLUMNS, FORMAT, Trace
-    from model import platform
+    from model import control, platform
     from model.engines.choose import engine_for, make_environment
     from model.engines.order import OK, REJECTED, TIMED_OUT
     from model.results import Results
@@ -75,15 +80,17 @@ def replay(trace: Trace, scenario: Scenario, engine: EngineName = "compiled", gr
         found = platform.request_attributes(scenario, graph, str(name), users[places], halves, part.post.to_numpy(float))
         for attribute, values in found.items():
             attributes[places, network.attributes.index(attribute)] = values
+    seed = int(header["seed"]) if seed is None else seed
     env = make_environment(engine)
-    runner = engine_for(engine, lower(network, int(header["seed"])), env, 0.0)
+    runner = engine_for(engine, lower(network, seed), env, 0.0)
     intended_s = rows.intended_s.to_numpy(float)
     runner.arrive(np.diff(intended_s, prepend=0.0), operation, attributes)
+    control.start(scenario, network, env, runner)
     end_s = trace.duration_s + AWAITED_S
     env.run(until=end_s)
     record = runner.record()
     run = dataclasses.replace(scenario.run, duration_s=end_s, warmup_s=0.0)
-    results = Results(dataclasses.replace(scenario, run=run), record, int(header["seed"]))
+    results = Results(dataclasses.replace(scenario, run=run), record, seed)
     came = len(record.operation)
     answered_s, outcome = np.full(len(rows), np.nan), np.full(len(rows), UNFINISHED, dtype=object)
     answered_s[:came] = record.responded_s

@@ -188,7 +188,14 @@ class Validation:
         if not how.get("host", True):
             stations = {name: dataclasses.replace(one, host=None) for name, one in scenario.stations.items()}
             scenario = dataclasses.replace(scenario, stations=stations, hosts=())
-        return replay(planned, scenario)
+        return replay(planned, scenario, seed=how.get("draw"))
+
+    def foresee(self, load: float, overrides: Sequence[str], seed: int, **how: Any) -> dict[str, dict[str, Any]]:
+        """The cells of that answer: medians over several draws of the model's variates, since one is as noisy as a real run."""
+        from loadtest.cells import cells_of, median_cells
+
+        draws = range(1, validation.DRAWS + 1)
+        return median_cells([cells_of(self.predict(load, overrides, seed, draw=draw, **how)) for draw in draws])
 
     def cpu_per_request_s(self, replayed: Trace) -> float:
         """What the model's host did for each request of a run, background left out."""
@@ -240,14 +247,12 @@ def _seed_of(plan: Plan, load: float) -> int:
 
 def run(work: Validation) -> dict[str, Any]:
     """All of it; returns the document."""
-    from loadtest.cells import cells_of
-
     plan = work.plan
     with work.bench(work.base) as bench:
         work.calibrate(bench)
         predicted = {load: work.predict(load, (), _seed_of(plan, load)) for load in plan.loads}
-        designed = {name: cells_of(work.predict(DESIGN_LOAD, _overrides(name), 500)) for name in plan.designs}
-        cells = {load: cells_of(trace) for load, trace in predicted.items()}
+        designed = {name: work.foresee(DESIGN_LOAD, _overrides(name), 500) for name in plan.designs}
+        cells = {load: work.foresee(load, (), _seed_of(plan, load)) for load in plan.loads}
         foreseen = {"knee_per_s": work.knee_per_s, "loads": {str(k): v for k, v in cells.items()}, "designs": designed}
         (work.out / "predictions.json").write_text(json.dumps(foreseen, indent=2) + "\n")
     _say("predictions are written; now the real system")
@@ -273,7 +278,6 @@ def document(
     """Judge everything: cells, knee, rankings, effects."""
     import numpy as np
 
-    from loadtest.cells import cells_of
     from loadtest.traces import machine
 
     plan, runs = work.plan, work.runs
@@ -287,7 +291,7 @@ def document(
             continue
         slower = float(np.median([run.cpu_per_request_s for run in kept])) / work.cpu_per_request_s(predicted[load])
         slowdowns[load] = slower
-        normalised = cells_of(work.predict(load, (), _seed_of(plan, load), slower=slower))
+        normalised = work.foresee(load, (), _seed_of(plan, load), slower=slower)
         rows += validation.cell_rows(load, "", mine, cells[load], normalised)
     for design in plan.designs:
         mine = [run for run in runs if run.design == design]
@@ -299,7 +303,7 @@ def document(
         for load in (load for load in plan.loads if load < 0.8):
             mine = [run for run in runs if run.load == load and not run.design]
             how = {"slower": slowdowns.get(load), "host": effect != NO_HOST}
-            changed = cells_of(work.predict(load, overrides, _seed_of(plan, load), **how))
+            changed = work.foresee(load, overrides, _seed_of(plan, load), **how)
             without += validation.cell_rows(load, "", mine, changed, None)
         effects.append({"effect": effect, "medians": validation.medians(without)})
     top = max(plan.loads)

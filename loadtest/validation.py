@@ -27,6 +27,8 @@ AIMS = {"mean": 0.04, "p50": 0.04, "p95": 0.07, "p99": 0.09}
 ATTEMPTS = 3
 """At a calibration run whose steal is above the bound."""
 AGAIN_MOST = 8
+DRAWS = 5
+"""Of the model's variates for one prediction."""
 RULES = (
     f"more than {LATE_MOST_RATIO:.0%} of the sends more than 2 ms late: the generator was saturated",
     f"steal above {STEAL_MOST_RATIO:.0%} of a core",
@@ -78,13 +80,14 @@ NO_HOST = "no shared host: each process a core of its own"
 EFFECTS: dict[str, tuple[str, ...]] = {
     "the whole model": (),
     NO_HOST: (),
-    "processor sharing in place of a run queue": ("hosts.machine.discipline=processor_sharing",),
-    "a woken backend pre-empts": ("hosts.machine.discipline=wake_preemption",),
-    "no more work after idleness": ("stations.api.cold=[]", "stations.database.cold=[]"),
+    "processor sharing in place of pre-emption": ("hosts.machine.discipline=processor_sharing",),
+    "nobody pre-empts: a run queue": ("hosts.machine.discipline=fifo",),
+    "woken backends pre-empt as well": ("stations.database.preempts=true",),
+    "no more work after idleness": ("stations.api.cold=[]", "stations.database.cold=[]", "stations.broker.cold=[]"),
     "all statements of a request in one": tuple(
         f'service_times.{name}={{distribution="constant",mean_ms=0}}' for name in ("api_feed_statement", "api_read_statement")
     ),
-    "no CPU of the broker": ('service_times.broker_record={distribution="constant",mean_ms=0}', "costs.broker_event_us=0"),
+    "no CPU of the broker": ('service_times.broker_record={distribution="constant",mean_ms=0}',),
     "no background on the core": ("hosts.machine.speed=1",),
     "no CPU of the workers": (
         *(

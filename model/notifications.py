@@ -47,7 +47,7 @@ from model.network import (
     Steps,
     Topic,
 )
-from model.part import Floats, Ids, Part, topic_of
+from model.part import Floats, Ids, Part, topic_of, work
 from model.scenario import Scenario
 
 COMMENT_DELIVERED = Milestone("notifications.delivered.comment", since="answer")
@@ -99,10 +99,14 @@ def told(scenario: Scenario) -> tuple[Steps, Steps]:
     """What telling an author of a comment, and of a like, takes whoever has applied it."""
     match scenario.notifications.tiers:
         case "topics":
-            return (Publish("notifications_high", key="author"),), (Publish("notifications_low", key="author"),)
+            return _append(scenario, "notifications_high"), _append(scenario, "notifications_low")
         case "shared":
-            return (Publish("notifications_low", key="author"),), (Publish("notifications_low", key="author"),)
+            return _append(scenario, "notifications_low"), _append(scenario, "notifications_low")
     return _dispatch(scenario, "told_comment", _of_comment(scenario)), _dispatch(scenario, "told_like", (_gather(scenario),))
+
+
+def _append(scenario: Scenario, topic: str) -> Steps:
+    return (*work(scenario, "broker", "broker_record"), Publish(topic, key="author"))
 
 
 def _dispatch(scenario: Scenario, event: str, deliver: Steps) -> Steps:

@@ -62,8 +62,7 @@ def asked(
 def fetched(scenario: Scenario) -> Steps:
     """Until a member's fetch comes back with what has been appended: brokers may hold one that finds nothing."""
     taken = scenario.service_times["kafka_fetch"]
-    held = (Delay(taken),) if taken.mean_s > 0 else ()
-    return *held, *work(scenario, "broker", "broker_fetch", {"events": scenario.costs_s["broker_event"]})
+    return (Delay(taken),) if taken.mean_s > 0 else ()
 
 
 def flushed(scenario: Scenario) -> Steps:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import gc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -151,6 +152,8 @@ def create_app(settings: Settings) -> Starlette:
         listening = asyncio.create_task(sessions.know_sign_outs(pool, tokens, app.state.streams.dismiss_strangers))
         try:
             await app.state.streams.start()
+            gc.collect()
+            gc.freeze()  # what is there now stays; full collections looked through all of it, a tenth of a second amid requests
             yield
         finally:
             settling.cancel()

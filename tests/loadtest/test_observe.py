@@ -1,5 +1,6 @@
 """Observe, calibrate and replay: on the real servers for a few seconds, and what they refuse."""
 
+import dataclasses
 import http.server
 import json
 import subprocess
@@ -13,6 +14,7 @@ from loadtest import calibrate, observe, replay, traces
 from loadtest.observing import REQUESTS, in_bursts
 from loadtest.open_generator import Plan
 from model.platform import OPERATIONS
+from model.scenario import Fault
 from reference_impl import operations
 from scenarios.loader import load_scenario
 from tests.loadtest.commands import environment
@@ -155,6 +157,11 @@ def test_a_run_is_observed_calibrated_and_replayed(tmp_path, capsys):
     assert set(replayed.rows.outcome) == {"ok"}
     assert replayed.header["audit"]["conserved"]
     assert len(replayed.milestones[replayed.milestones["name"] == "interactions.applied"]) == likes
+    other = replay.replay(trace, scenario, "plain", seed=99)
+    assert np.array_equal(other.rows.intended_s, trace.rows.intended_s)
+    assert not np.array_equal(other.rows.latency_s, replayed.rows.latency_s)
+    slow = dataclasses.replace(scenario, faults=(Fault("slow_server", 0.0, "database", 0, 1, None, speed=0.1),))
+    assert replay.replay(trace, slow, "plain").rows.latency_s.mean() > replayed.rows.latency_s.mean()
     replayed.write(tmp_path / "replayed")
     assert replay.main([str(tmp_path / "replayed"), "--scenario", str(target), "--engine", "plain", "--out", str(tmp_path / "r")]) == 0
     again = traces.read(tmp_path / "r")

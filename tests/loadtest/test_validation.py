@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from loadtest import validate, validate_report, validation
+from loadtest.cells import median_cells
 from loadtest.estimates import Estimate, estimate, least_squares
 from loadtest.observed_run import alone, own_time_s
 from loadtest.otlp_spans import Span
@@ -71,6 +72,16 @@ def test_failed_cells_stay_in_the_table_and_out_of_the_medians():
     medians = {row["statistic"]: row for row in validation.medians([*good, *high])}
     assert medians["mean"]["cells"] == 1
     assert medians["mean"]["error"] == pytest.approx(0.02 / 0.011 - 1)
+
+
+def test_a_prediction_is_the_median_of_several_draws():
+    draws = [run_at(mean_s=m).cells for m in (0.010, 0.030, 0.014)]
+    draws[1]["feed.open"]["p99_s"] = None
+    made = median_cells(draws)
+    assert made["feed.open"]["mean_s"] == 0.014
+    assert made["feed.open"]["p99_s"] == pytest.approx(0.012)
+    assert made["feed.open"]["n"] == 1000
+    assert made["feed.open"]["kind"] == "operation"
 
 
 def test_rankings_are_right_wrong_or_a_tie():

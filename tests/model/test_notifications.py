@@ -1,9 +1,12 @@
 """Notifications on the platform of eight users: durations worked out by hand, and what a running platform tells its users."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from model import notifications, platform
+from model.distributions import constant
 from model.engines.clock import Clock
 from model.live import LivePlatform
 from tests.model.runs import answered, marks, run, topic
@@ -48,6 +51,13 @@ class TestDurations:
         record = run_small(small(), (0, f"interactions.{kind}", told(kind, online=online)))
         assert delivered(record, milestone) == [STORED_S + way_s]
         assert topic(record, f"notifications_{tier}")["consumed"] == 1
+
+    def test_a_broker_works_for_each_that_is_told(self):
+        """0.5 s for the record of the like, and as much for the record of who is told."""
+        plain = small()
+        works = replace(plain, service_times={**plain.service_times, "broker_record": constant(0.5)})
+        request = (0, "interactions.like", told("like", online=1.0))
+        assert delivered(run_small(works, request), LIKE) == [STORED_S + BY_STREAM_S + 1.0]
 
     def test_a_shared_topic_delivers_both_with_all_workers(self):
         settings = small("notifications.tiers='shared'")
