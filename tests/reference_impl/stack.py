@@ -87,6 +87,13 @@ class Stack:
         pid = next(child["pid"] for child in self.state["processes"] if child["name"] == name)
         return psutil.Process(pid)
 
+    def kill(self, *names):
+        """Kill processes; return once they are dead."""
+        processes = [self.process(name) for name in names]
+        for process in processes:
+            process.kill()
+        eventually(lambda: all(map(gone, processes)), what="the death")
+
     def status(self, code=0):
         """What the command ``status`` shows, without starting it; ``code``: the exit code that it would have."""
         report = inspection.report(state.read(self.state_dir))

@@ -222,7 +222,7 @@ def test_nothing_is_lost_or_doubled_when_workers_are_killed(stack):
     with row_held(stack, hot):
         send(stack, [("PUT", post, user) for user in users for post in posts])
         victim = blocked_worker(stack)
-        stack.process(victim).kill()
+        stack.kill(victim)
     wanted = {post: set(users) for post in posts}
     eventually(lambda: stack.sql(LIKED, hot) == [(USERS,)], 40, "the takeover")
     eventually(lambda: all(stack.likes(post) == USERS for post in posts))
@@ -238,8 +238,7 @@ def test_nothing_is_lost_or_doubled_when_workers_are_killed(stack):
     eventually(lambda: stack.likes(hot) == USERS - 20)
     everything = stack.sql("SELECT post_id, author_id, liked, version FROM likes ORDER BY 1, 2")
     counts = stack.sql("SELECT post_id, likes FROM like_counts ORDER BY 1")
-    for number in (1, 2):
-        stack.process(f"interaction_worker_{number}").kill()
+    stack.kill("interaction_worker_1", "interaction_worker_2")
     put_back(stack)
     stack.command("up")
     eventually(lambda: inspection.lag(state.read(stack.state_dir))["interactions"] == 0, 40, "catching up")

@@ -115,7 +115,7 @@ def test_seeding_again_clears_the_index_and_a_lost_index_is_made_anew(own):
     assert (indexed(own, "users"), indexed(own)) == (20, 60)
     assert found_by_search(own, "user200", "users") == []
     # A slot without its snapshot, which is what a death in the middle of it leaves: it is taken again.
-    own.process("cdc").kill()
+    own.kill("cdc")
     own.sql("DELETE FROM search_snapshots")
     engine, index = settings_of(own).elasticsearch_url, f"{settings_of(own).name_prefix}flashcrowd-users"
     stray = (

@@ -10,6 +10,7 @@ import psutil
 import pytest
 import websocket
 
+from reference_impl import inspection, state
 from reference_impl.auth import Tokens
 from reference_impl.notifications.streams import UNAUTHORIZED
 from reference_impl.sessions import SIGN_OUTS_READ_EVERY_S
@@ -266,10 +267,10 @@ def test_killed_workers_lose_nothing(stack, gateway):
         for author in authors:
             like(stack, posts[author], 4)
         eventually(lambda: len([one for one in gateway.everything() if one["taken_at"] >= began]) > 5)
-        for number in (1, 2):
-            stack.process(f"notification_worker_{number}").kill()
-        assert stack.status(code=1)["up"] is False
+        stack.kill("notification_worker_1", "notification_worker_2")
+        report = inspection.report(state.read(stack.state_dir))
     stack.command("up")
+    assert report["up"] is False
     eventually(lambda: stack.sql("SELECT count(*) FROM notifications WHERE post_id = ANY($1::bigint[])", list(posts.values()))
                == [(4 * len(authors),)], 40, "the takeover")  # fmt: skip
     eventually(lambda: undelivered(stack) == 0, 40)
@@ -288,7 +289,7 @@ def test_killed_workers_lose_nothing(stack, gateway):
 def test_a_killed_api_process_is_no_longer_online(stack, gateway):
     post = stack.publish(50)
     device = Device(stack, 50, "api_2")
-    stack.process("api_2").kill()
+    stack.kill("api_2")
     with contextlib.suppress(OSError, websocket.WebSocketException):
         device.socket.close()
     said = comment(stack, post, 1)

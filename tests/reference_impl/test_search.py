@@ -117,7 +117,7 @@ def test_large_title_that_an_update_leaves_out_of_the_log_stays_searchable(stack
     title = wanted + " " + " ".join(uuid.uuid4().hex for _ in range(250))  # does not compress: stored apart
     post = stack.publish(3, title)
     eventually(lambda: stack.sql("SELECT published_at IS NOT NULL FROM posts WHERE id = $1", post) == [(True,)])
-    stack.process("cdc").kill()  # so that it no longer knows what it sent
+    stack.kill("cdc")  # so that it no longer knows what it sent
     stack.sql("UPDATE posts SET content = 'changed' WHERE id = $1", post)
     stack.command("up")
     wait_until_searchable(stack)

@@ -19,8 +19,7 @@ from tests.reference_impl.stack import eventually
 @pytest.mark.cluster
 def test_indexer_that_was_stopped_catches_up_with_nothing_missing(stack):
     wait_until_searchable(stack)
-    indexer = stack.process("indexer_1")
-    indexer.kill()
+    stack.kill("indexer_1")
     titles = {stack.publish(5, f"{title} waits"): title for title in (word() for _ in range(30))}
     assert stack.status(code=1)["lag_records"]["search"] >= 30
     stack.command("up")
@@ -36,7 +35,7 @@ def test_capture_that_is_killed_under_load_loses_nothing(stack):
         published = [pool.submit(stack.publish, 6, f"title {number} under load") for number in range(400)]
         for at in (80, 200):
             published[at].result()
-            stack.process("cdc").kill()
+            stack.kill("cdc")
             stack.command("up")
         posts = {future.result() for future in published}
     wait_until_searchable(stack)
@@ -48,7 +47,7 @@ def test_capture_that_is_killed_under_load_loses_nothing(stack):
 @pytest.mark.slow
 def test_slot_keeps_the_log_while_nobody_reads_it_and_status_tells(stack):
     wait_until_searchable(stack)
-    stack.process("cdc").kill()
+    stack.kill("cdc")
     title = word()
     post = stack.publish(7, title)
     status = stack.status(code=1)
@@ -89,7 +88,7 @@ def test_capture_begins_anew_when_the_database_has_given_up_its_slot(stack):
 def test_without_redis_search_goes_on(stack):
     text = word()
     assert [search(stack, text).headers["X-Cache"] for _ in range(2)] == ["miss", "hit"]
-    stack.process("redis").kill()
+    stack.kill("redis")
     for _ in range(3):
         answer = search(stack, text)
         assert (answer.status_code, answer.headers["X-Cache"]) == (200, "away")
@@ -107,7 +106,7 @@ def test_without_the_engine_search_is_a_503_and_the_feed_is_not_affected(stack):
     wait_until_searchable(stack)
     titles = {stack.publish(8, f"{title} early"): title for title in (word() for _ in range(5))}
     eventually(lambda: stack.status()["lag_records"]["search"] == 0)  # acknowledged by the engine, perhaps not refreshed
-    stack.process("search_engine").kill()
+    stack.kill("search_engine")
     answer = search(stack, word())
     assert answer.status_code == 503
     assert "try again" in answer.json()["error"]
