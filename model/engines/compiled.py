@@ -1,7 +1,8 @@
 """The compiled engine: SimPy keeps the clock and all control, and the traffic between two of its events runs in a kernel.
 
-What a network means is said in `plain.py`; how the kernel does the same, in `compiled_kernel.py`. Every instant of every request
-is equal to the plain engine's, bit for bit, and so are all counters; sums of durations agree but for their rounding.
+What a network means is said in `plain.py` and `plain_rows.py`; how the kernel does the same, in `compiled_kernel.py`. Every
+instant of every request is equal to the plain engine's, bit for bit, and so are all counters; sums of durations agree but for
+their rounding.
 
 `CompiledClock` is SimPy's environment with one change: before an event of SimPy's happens, the kernel runs everything that
 comes earlier. At one instant control (all that is in SimPy's own queue) comes first, then the agenda, then the observer, who is
