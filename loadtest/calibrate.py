@@ -55,6 +55,7 @@ ABSENT_TIMES, ABSENT_COSTS = ("database_notify_batch", "database_connect", "cdc_
 def document_of(document: dict[str, Any], made: Calibration, shared_host: bool = True) -> dict[str, Any]:
     """A scenario's document with what was measured in place."""
     from loadtest.estimates import Estimate
+    from loadtest.unsteady import HOLDS_S
 
     made.times |= dict.fromkeys(ABSENT_TIMES, Estimate(0.0, 0, 0.0, 0.0))
     made.costs_s |= dict.fromkeys(ABSENT_COSTS, (0.0, "no such process ran"))
@@ -67,6 +68,8 @@ def document_of(document: dict[str, Any], made: Calibration, shared_host: bool =
     document.pop("answer", None)  # of the scenario before it was calibrated
     if shared_host:
         document["hosts"] = {"machine": {**HOST, "speed": round(float(made.speed), 4)}}
+        if made.speed_cv > 0:
+            document["hosts"]["machine"] |= {"speed_cv": round(made.speed_cv, 4), "speed_holds_ms": HOLDS_S * 1000}
         for station in ON_HOST:
             document["stations"][station]["host"] = "machine"
             document["stations"][station]["preempts"] = station not in WAITS_ITS_TURN
@@ -83,6 +86,7 @@ def text_of(document: dict[str, Any], made: Calibration, about: Sequence[str]) -
     said = {name: one.says() for name, one in made.times.items()}
     said |= {f"{name}_us": text for name, (_, text) in made.costs_s.items()}
     said["speed"] = "measured: one less the share of the core that idle and other processes take"
+    said["speed_cv"] = "measured: what the CPU of several roles for the same work varies together"
     lines = [f"# {line}" for line in about]
     section = ""
     for line in as_toml(Document("calibrated", document, {}, {})).splitlines():

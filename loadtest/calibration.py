@@ -11,7 +11,8 @@ out among the stages. So the work of a run of the calibration is reproduced to t
 - Workers: CPU of the process per batch and event. Broker: per record; what it does for no record is background, as idle processes are.
 - Delays: what is left of the time of requests and statements that overlapped no other, once all CPU is subtracted.
 - After idleness work costs more: `cold`, from runs in bursts and from how long a process had slept.
-- What other processes use meanwhile slows the host: its speed is one less their share of the core.
+- What other processes use meanwhile slows the host: its speed is one less their share of the core. What others on the same machine do
+  makes it vary: `unsteady`.
 
 Intervals are bootstrap intervals of 95 % over samples.
 """
@@ -29,6 +30,7 @@ from loadtest.cold import Cold, cold_of
 from loadtest.estimates import LEAST_S, Estimate, estimate, line, middle
 from loadtest.observed_run import NETWORKED, Observed, alone, cpu_of, observed, own_parts, own_time_s, pooled_idle
 from loadtest.otlp_spans import Span
+from loadtest.unsteady import HOLDS_S, speed_cv
 
 if TYPE_CHECKING:
     from loadtest.traces import Trace
@@ -68,6 +70,7 @@ class Calibration:
     times: dict[str, Estimate] = field(default_factory=dict)
     costs_s: dict[str, tuple[float, str]] = field(default_factory=dict)
     speed: float = 1.0
+    speed_cv: float = 0.0
     cold: dict[str, Cold] = field(default_factory=dict)
     idle_ratio: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -114,6 +117,10 @@ def calibrate(traces: Sequence[Trace], linger_s: float) -> Calibration:
     _cold(made, cold)
     background = float(np.mean([run.background_ratio for run in runs]))
     made.speed = 1.0 - background
+    made.speed_cv = speed_cv(runs, {name: float(np.mean([cpu_of(span) for span in found])) for name, found in isolated.items() if found})
+    made.notes.append(
+        f"the host's speed varies by {made.speed_cv:.1%} for {HOLDS_S * 1000:g} ms on the average: what roles' CPU varies together"
+    )
     collections_s = [s.took_s for run in every for s in run.spans if s.name == "gc"]
     made.notes.append(
         f"{len(collections_s)} garbage collections took {sum(collections_s) / sum(run.window_s for run in every):.2%} of a core, "

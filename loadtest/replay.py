@@ -85,7 +85,7 @@ def replay(
     runner = engine_for(engine, lower(network, seed), env, 0.0)
     intended_s = rows.intended_s.to_numpy(float)
     runner.arrive(np.diff(intended_s, prepend=0.0), operation, attributes)
-    control.start(scenario, network, env, runner)
+    control.start(scenario, network, env, runner, seed)
     end_s = trace.duration_s + AWAITED_S
     env.run(until=end_s)
     record = runner.record()

@@ -89,6 +89,7 @@ EFFECTS: dict[str, tuple[str, ...]] = {
     ),
     "no CPU of the broker": ('service_times.broker_record={distribution="constant",mean_ms=0}',),
     "no background on the core": ("hosts.machine.speed=1",),
+    "a host as fast at all times": ("hosts.machine.speed_cv=0", "hosts.machine.speed_holds_ms=0"),
     "no CPU of the workers": (
         *(
             f'service_times.{name}={{distribution="constant",mean_ms=0}}'

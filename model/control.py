@@ -8,11 +8,14 @@ from dataclasses import replace
 from functools import partial
 from typing import Protocol
 
+import numpy as np
 import simpy
 
+from model.hosts import Host
 from model.network import Network, suggestion
 from model.recording import Recording
 from model.scenario import Autoscaling, Fault, FaultKind, Scenario
+from model.variates import stream_of
 
 Process = Generator[simpy.Event, None, None]
 
@@ -39,13 +42,30 @@ class Controllable(Protocol):
         """Everything up to now."""
 
 
-def start(scenario: Scenario, network: Network, env: simpy.Environment, engine: Controllable) -> None:
-    """Start a process for every fault and every autoscaler. Raises `ValueError` for a target that does not exist."""
+def start(scenario: Scenario, network: Network, env: simpy.Environment, engine: Controllable, seed: int) -> None:
+    """Start a process for every fault, autoscaler and host whose speed changes. Raises `ValueError` for a target that can't be one."""
+    for host in network.hosts:
+        if host.speed_cv > 0:
+            here = [number for number, station in enumerate(network.stations) if station.host == host.name]
+            slowed = {fault.target for fault in scenario.faults if fault.kind == "slow_server"}
+            if both := slowed & {network.stations[number].name for number in here}:
+                raise ValueError(f"faults: station {min(both)} can't be a slow_server: the speed of its host {host.name} changes by itself")
+            env.process(_wander(env, engine, host, here, stream_of(seed, f"host {host.name} speed")))
     for fault in scenario.faults:
         for begin, end in _KINDS[fault.kind](network, engine, fault):
             env.process(_life(env, fault, begin, end))
     for rule in scenario.autoscaling:
         env.process(_autoscale(env, engine, rule, _station(network, rule.target, "autoscaling")))
+
+
+def _wander(env: simpy.Environment, engine: Controllable, host: Host, stations: list[int], stream: int) -> Process:
+    rng = np.random.default_rng(stream)
+    sigma = math.sqrt(math.log1p(host.speed_cv**2))
+    while True:
+        takes = math.exp(rng.normal(-(sigma**2) / 2, sigma))
+        for station in stations:
+            engine.set_speed(station, 1 / takes)
+        yield env.timeout(rng.exponential(host.speed_holds_s))
 
 
 Act = Callable[[], None]

@@ -33,12 +33,18 @@ class Host:
     - `fifo`: a run queue; the first `cores` of it run until they have nothing to do, in the order of waking.
     - `wake_preemption`: the same, but a process that wakes goes to the head of the run queue, if its station `preempts`; who
       is pushed out beyond the last core goes on later with what is left of its work.
+
+    A machine that others use as well is not equally fast at all times: work takes a factor longer that is lognormal, with mean 1 and
+    coefficient of variation `speed_cv`, and drawn anew after exponentially distributed times of mean `speed_holds_s` (0: it never is).
+    What begins between two draws is done at one speed.
     """
 
     name: str
     cores: int = 1
     discipline: HostDiscipline = "processor_sharing"
     speed: float = 1.0
+    speed_cv: float = 0.0
+    speed_holds_s: float = 0.0
 
 
 class Processes(Protocol):
@@ -74,6 +80,11 @@ def host_fault(host: Host) -> str:
         return f"{where}: no discipline {host.discipline!r} (there are: {', '.join(HOST_DISCIPLINES)})"
     if not 0 < host.speed < math.inf:
         return f"{where}: speed must be more than 0, not {host.speed}"
+    for name, value in (("speed_cv", host.speed_cv), ("speed_holds_s", host.speed_holds_s)):
+        if not 0 <= value < math.inf:
+            return f"{where}: {name} must be 0 or more, not {value}"
+    if (host.speed_cv > 0) != (host.speed_holds_s > 0):
+        return f"{where}: speed_cv and speed_holds_s belong together; give both or none"
     return ""
 
 

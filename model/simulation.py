@@ -41,7 +41,7 @@ def simulate(
     runner.arrive(plan.gap_s, plan.operation, plan.attributes)
     if crowd is not None:
         crowd.start(env, runner)
-    control.start(scenario, network, env, runner)
+    control.start(scenario, network, env, runner, seed)
     for part in range(1, SLICES + 1):
         env.run(until=scenario.run.duration_s * part / SLICES)
         if progress is not None:

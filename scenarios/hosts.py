@@ -4,6 +4,8 @@
     cores = 2
     discipline = "wake_preemption"       # or "processor_sharing", "fifo"
     speed = 1.0
+    speed_cv = 0.2                       # others use the machine as well: work takes now more, now less time,
+    speed_holds_ms = 50                  # for so long on the average
 
     [stations.api]
     host = "machine"
@@ -27,6 +29,8 @@ HOST: Spec = {
     "cores": Field(whole(1, 100_000), 1),
     "discipline": Field(choice(HOST_DISCIPLINES), "processor_sharing"),
     "speed": Field(number(above=True), 1.0),
+    "speed_cv": Field(number(), 0.0),
+    "speed_holds_s": Field(number(), 0.0),
 }
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from model.control import lost_servers, wanted_servers
@@ -149,3 +150,55 @@ def test_a_flushed_cache_misses_again(tmp_path):
     path.write_text(PAGES.replace("at_s = 20.5", "at_s = 20.5, speed = 2"))
     with pytest.raises(ValueError, match="speed: means nothing to a cache_flush"):
         load_scenario(str(path))
+
+
+# Ten processes that are never all busy, on a host of ten cores: an answer takes as long as the host is slow.
+UNSTEADY = """
+question = "?"
+[run]
+duration_s = 2000
+warmup_s = 0
+[network.hosts.machine]
+cores = 10
+speed_cv = 0.5
+speed_holds_ms = 500
+[network.stations.till]
+servers = 10
+host = "machine"
+[network.operations."shop.buy"]
+interarrival = { distribution = "constant", mean_ms = 100 }
+steps = [ { serve = "till", service_time = { distribution = "constant", mean_ms = 10 } }, { respond = true } ]
+"""
+
+
+@pytest.fixture
+def unsteady(tmp_path):
+    path = tmp_path / "unsteady.toml"
+    path.write_text(UNSTEADY)
+    return load_scenario(str(path))
+
+
+def test_a_hosts_speed_varies_as_declared_and_alike_in_both_engines(unsteady):
+    took_s = [simulate(unsteady, engine=engine).recording.responded_s for engine in ("plain", "compiled")]
+    assert np.array_equal(*took_s, equal_nan=True)
+    factors = (took_s[0] - np.arange(1, len(took_s[0]) + 1) * 0.1) / 0.010
+    factors = factors[np.isfinite(factors)]
+    assert len(factors) > 19_000
+    assert factors.mean() == pytest.approx(1.0, abs=0.05)  # 4,000 draws: four standard errors are 0.03
+    assert factors.std() == pytest.approx(0.5, rel=0.15)
+    ahead = [float(np.corrcoef(factors[:-lag], factors[lag:])[0, 1]) for lag in (5, 10)]
+    assert ahead == pytest.approx([np.exp(-1), np.exp(-2)], abs=0.08)  # half a second and a second of half a second's mean
+    assert not np.array_equal(took_s[0], simulate(unsteady, seed=2).recording.responded_s, equal_nan=True)
+
+
+def test_a_server_of_an_unsteady_host_has_no_other_speed(unsteady):
+    slow = Fault("slow_server", 10, "till", 0, 0, 20, speed=0.5)
+    with pytest.raises(ValueError, match="till can't be a slow_server: the speed of its host machine changes by itself"):
+        simulate(replace(unsteady, faults=(slow,)))
+
+
+@pytest.mark.parametrize("keys", ["speed_cv", "speed_holds_ms"])
+def test_how_much_and_how_long_belong_together(unsteady, tmp_path, keys):
+    (tmp_path / "half.toml").write_text(UNSTEADY.replace(f"{keys} = ", "# "))
+    with pytest.raises(ScenarioError, match="speed_cv and speed_holds_s belong together; give both or none"):
+        load_scenario(str(tmp_path / "half.toml"))
