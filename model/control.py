@@ -18,6 +18,7 @@ from model.scenario import Autoscaling, Fault, FaultKind, Scenario
 from model.variates import stream_of
 
 Process = Generator[simpy.Event, None, None]
+Act = Callable[[], None]
 
 
 class Controllable(Protocol):
@@ -42,33 +43,46 @@ class Controllable(Protocol):
         """Everything up to now."""
 
 
+Kind = Callable[[Network, Controllable, Fault], Iterator[tuple[Act, Act]]]
+
+
 def start(scenario: Scenario, network: Network, env: simpy.Environment, engine: Controllable, seed: int) -> None:
     """Start a process for every fault, autoscaler and host whose speed changes. Raises `ValueError` for a target that can't be one."""
+    speeds = _Speeds(engine)
     for host in network.hosts:
         if host.speed_cv > 0:
             here = [number for number, station in enumerate(network.stations) if station.host == host.name]
-            slowed = {fault.target for fault in scenario.faults if fault.kind == "slow_server"}
-            if both := slowed & {network.stations[number].name for number in here}:
-                raise ValueError(f"faults: station {min(both)} can't be a slow_server: the speed of its host {host.name} changes by itself")
-            env.process(_wander(env, engine, host, here, stream_of(seed, f"host {host.name} speed")))
+            env.process(_wander(env, speeds, host, here, stream_of(seed, f"host {host.name} speed")))
+    kinds: dict[FaultKind, Kind] = {**_KINDS, "slow_server": partial(_slow_server, speeds)}
     for fault in scenario.faults:
-        for begin, end in _KINDS[fault.kind](network, engine, fault):
+        for begin, end in kinds[fault.kind](network, engine, fault):
             env.process(_life(env, fault, begin, end))
     for rule in scenario.autoscaling:
         env.process(_autoscale(env, engine, rule, _station(network, rule.target, "autoscaling")))
 
 
-def _wander(env: simpy.Environment, engine: Controllable, host: Host, stations: list[int], stream: int) -> Process:
+class _Speeds:
+    """A station's speed is the product of what each cause, a fault or its host, makes of it."""
+
+    def __init__(self, engine: Controllable) -> None:
+        self._engine = engine
+        self._factors: dict[int, dict[Host | Fault, float]] = {}
+
+    def set(self, station: int, cause: Host | Fault, factor: float) -> None:
+        """From now on `cause` makes the station `factor` times as fast."""
+        factors = self._factors.setdefault(station, {})
+        factors[cause] = factor
+        self._engine.set_speed(station, math.prod(factors.values()))
+
+
+def _wander(env: simpy.Environment, speeds: _Speeds, host: Host, stations: list[int], stream: int) -> Process:
     rng = np.random.default_rng(stream)
     sigma = math.sqrt(math.log1p(host.speed_cv**2))
     while True:
         takes = math.exp(rng.normal(-(sigma**2) / 2, sigma))
         for station in stations:
-            engine.set_speed(station, 1 / takes)
+            speeds.set(station, host, 1 / takes)
         yield env.timeout(rng.exponential(host.speed_holds_s))
-
-
-Act = Callable[[], None]
 
 
 def _life(env: simpy.Environment, fault: Fault, begin: Act, end: Act) -> Process:
@@ -118,9 +132,9 @@ def _server_crash(network: Network, engine: Controllable, fault: Fault) -> Itera
     )
 
 
-def _slow_server(network: Network, engine: Controllable, fault: Fault) -> Iterator[tuple[Act, Act]]:
+def _slow_server(speeds: _Speeds, network: Network, _engine: Controllable, fault: Fault) -> Iterator[tuple[Act, Act]]:
     station = _station(network, fault.target)
-    yield partial(engine.set_speed, station, fault.speed), partial(engine.set_speed, station, 1.0)
+    yield partial(speeds.set, station, fault, fault.speed), partial(speeds.set, station, fault, 1.0)
 
 
 def _cache_flush(network: Network, engine: Controllable, fault: Fault) -> Iterator[tuple[Act, Act]]:
@@ -148,11 +162,10 @@ def lost_servers(servers: int, share_ratio: float) -> int:
     return math.ceil(servers * share_ratio - 1e-9)
 
 
-_KINDS: dict[FaultKind, Callable[[Network, Controllable, Fault], Iterator[tuple[Act, Act]]]] = {
+_KINDS: dict[FaultKind, Kind] = {
     "consumer_crash": _consumer_crash,
     "capacity": _capacity,
     "server_crash": _server_crash,
-    "slow_server": _slow_server,
     "cache_flush": _cache_flush,
     "zone_loss": _zone_loss,
 }

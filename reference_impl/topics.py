@@ -38,6 +38,7 @@ IDLE_POLL_S = 0.5
 RETRY_FIRST_S, RETRY_LONGEST_S = 0.1, 2.0
 REJOIN_WITHIN_S = 30.0
 """Longer than joining a group takes, even where a member has died meanwhile."""
+LEAVE_WITHIN_S = 5.0
 
 log = structlog.get_logger()
 librdkafka_log = logging.getLogger("librdkafka")
@@ -214,9 +215,16 @@ class LogConsumer:
             return
         log.warning("kafka.consumer.replaced", topic=self.topic)
         replaced_total.labels(self.topic).inc()
-        lost = self._consumer
+        self._leave()  # first: two members of one process in one group would wait for each other's turn to poll
         self._join()
-        Thread(target=lost.close, name="kafka-lost-consumer", daemon=True).start()  # it may take its time, or never end
+
+    def _leave(self) -> None:
+        """Leave the group; a consumer that can't in ``LEAVE_WITHIN_S`` is left to itself, and the broker's session ends it."""
+        leaving = Thread(target=self._consumer.close, name="kafka-leave", daemon=True)
+        leaving.start()
+        leaving.join(LEAVE_WITHIN_S)
+        if leaving.is_alive():
+            log.warning("kafka.consumer.does_not_leave", topic=self.topic)
 
     async def poll(self) -> list[Message]:
         """The next batch: a first record (waited for half a second), then what comes within ``poll_wait_s``."""
@@ -253,7 +261,7 @@ class LogConsumer:
 
     async def close(self) -> None:
         """Leave the group, so that the others take over at once."""
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._consumer.close)
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._leave)
         self._thread.shutdown()
 
 

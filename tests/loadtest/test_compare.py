@@ -55,7 +55,7 @@ def test_both_sides_are_driven_and_compared(tmp_path):
     state, out = tmp_path / "state", tmp_path / "out"
     done = subprocess.run(
         command(*SMALL, "--duration", "10s", "--state-dir", str(state), "--out", str(out), "--json", str(tmp_path / "c.json")),
-        env=environment(), cwd=tmp_path, capture_output=True, text=True, timeout=150,
+        env=environment(), cwd=tmp_path, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     figures = json.loads((tmp_path / "c.json").read_text())
@@ -84,7 +84,7 @@ def test_ctrl_c_stops_everything(tmp_path):
         if "locust is running" in line:
             break
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=180)
     assert process.returncode == 130, errors
     assert "Traceback" not in errors
     assert _nothing_is_up(state)

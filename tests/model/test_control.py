@@ -191,10 +191,18 @@ def test_a_hosts_speed_varies_as_declared_and_alike_in_both_engines(unsteady):
     assert not np.array_equal(took_s[0], simulate(unsteady, seed=2).recording.responded_s, equal_nan=True)
 
 
-def test_a_server_of_an_unsteady_host_has_no_other_speed(unsteady):
+@pytest.mark.parametrize("engine", ["plain", "compiled"])
+def test_a_slow_server_of_an_unsteady_host_is_slow_by_both_factors(unsteady, engine):
     slow = Fault("slow_server", 10, "till", 0, 0, 20, speed=0.5)
-    with pytest.raises(ValueError, match="till can't be a slow_server: the speed of its host machine changes by itself"):
-        simulate(replace(unsteady, faults=(slow,)))
+    asked_s = np.arange(1, 1001) * 0.1
+    alone_s, both_s = (
+        simulate(replace(unsteady, faults=faults), engine=engine).recording.responded_s[:1000] - asked_s for faults in ((), (slow,))
+    )
+    ratios = both_s / alone_s
+    meanwhile = (asked_s > 10.1) & (asked_s < 29.9)
+    assert np.median(ratios[meanwhile]) == pytest.approx(2.0)
+    assert np.mean(np.isclose(ratios[meanwhile], 2.0)) > 0.9  # the others saw the host change
+    assert ratios[(asked_s < 9.9) | (asked_s > 30.1)] == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize("keys", ["speed_cv", "speed_holds_ms"])
