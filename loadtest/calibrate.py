@@ -36,18 +36,13 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-HOST = {"cores": 1, "discipline": "wake_preemption"}
-"""Linux' scheduler lets who runs go on for a slice (3 ms, longer than most pieces of work), unless the one that wakes has had much
-less than its share of the core: the brokers and the workers, beside the API."""
+HOST = {"cores": 1, "discipline": "processor_sharing"}
+"""Linux' scheduler lets all who have work get on alike, by slices of a few milliseconds."""
 ON_HOST = (
     "api", "database", "broker", "dispatcher_processes", "fanout_processes", "interaction_processes",
 )  # fmt: skip
 STATION_OF = {"api": "api", "postgres": "database", "kafka": "broker"}
 """Role -> station of its processes, for what is calibrated per process."""
-WAITS_ITS_TURN = ("api", "database")
-"""Stations whose processes do not pre-empt as they wake: the API has more than its share, and its backends wake as it begins to wait."""
-
-
 ABSENT_TIMES, ABSENT_COSTS = ("database_notify_batch", "database_connect", "cdc_poll"), ("database_notification",)
 """Work at the shared database of processes that do not run while observing: `observing.UNUSED_ROLES`."""
 
@@ -72,7 +67,6 @@ def document_of(document: dict[str, Any], made: Calibration, shared_host: bool =
             document["hosts"]["machine"] |= {"speed_cv": round(made.speed_cv, 4), "speed_holds_ms": HOLDS_S * 1000}
         for station in ON_HOST:
             document["stations"][station]["host"] = "machine"
-            document["stations"][station]["preempts"] = station not in WAITS_ITS_TURN
         for role, cold in made.cold.items():
             document["stations"][STATION_OF[role]]["cold"] = cold.points()
     return document

@@ -22,6 +22,7 @@ import numpy as np
 from loadtest.both_sides import CompareError, Reference, environment, progress, started
 from loadtest.open_generator import Plan
 from loadtest.recording import MILESTONE_COLUMNS, OUTCOME_OF_STATUS, UNFINISHED
+from loadtest.stalls import Stalls, stalls_of
 from loadtest.tokens import sign
 from loadtest.traces import COLUMNS, FORMAT, Trace, machine
 
@@ -162,7 +163,7 @@ class Bench:
         names = network.names("operations")
         at_s = in_bursts(np.cumsum(plan.gap_s), burst_s)
         run = f"{time.time_ns() & 0xFFFFFFFFFFFF:x}"
-        with self._counters(folder / "counters.jsonl"):
+        with self._counters(folder / "counters.jsonl"), self._stalls(folder / "stalls.jsonl"):
             time.sleep(IDLE_S)  # what the system does when nothing is asked of it
             sent = self._generate(at_s, messages(scenario, names, plan, posts, run, self._secret()), folder, label)
             self._drain()
@@ -185,6 +186,7 @@ class Bench:
             "late_bound_s": LATE_S,
             "late_ratio": float(np.mean(~(rows.sent_s - rows.intended_s <= LATE_S))) if len(rows) else 0.0,
             "late_p99_s": float(np.nanquantile(rows.sent_s - rows.intended_s, 0.99)) if len(rows) else 0.0,
+            "stalls": _stalled(folder / "stalls.jsonl", start_epoch_s + scenario.run.warmup_s, start_epoch_s + scenario.run.duration_s),
             "cores": {"system": self.cores.system, "generator": self.cores.generator},
             "reference": {
                 key: value
@@ -256,6 +258,10 @@ class Bench:
         ]  # fmt: skip
         return started(command, env=environment())
 
+    def _stalls(self, out: Path) -> Any:
+        core = self.cores.system if self.cores.system is not None else 0
+        return started([sys.executable, "-m", "loadtest.stalls", str(out), str(core)], env=environment())
+
     def _drain(self) -> None:
         """Wait until the rooms' workers have caught up."""
         deadline = time.monotonic() + DRAIN_S
@@ -269,6 +275,10 @@ class Bench:
     def _spans(self, since_s: float, target: Path) -> None:
         time.sleep(0.3)  # the last ones are written every quarter of a second
         self.reference.call("spans", "--json", "--out", str(target), "--since", f"{since_s:.6f}")
+
+
+def _stalled(file: Path, from_s: float, to_s: float) -> Stalls | None:
+    return stalls_of([json.loads(line) for line in file.read_text().splitlines()], from_s, to_s)
 
 
 def _rows(

@@ -124,10 +124,11 @@ class Validation:
         for number, (ratio, burst_s) in enumerate(validation.CALIBRATION_RUNS):
             name = f"{'bursts-' * bool(burst_s)}{ratio:.0%}-{number}".replace("%", "")
             for _ in range(validation.ATTEMPTS):
-                stolen = steal_ratio(look(ratio * guess_per_s, self.plan.run_s, self.seed + 10 + number, name, burst_s))
-                if stolen <= validation.STEAL_MOST_RATIO:
+                trace = look(ratio * guess_per_s, self.plan.run_s, self.seed + 10 + number, name, burst_s)
+                others = validation.taken(steal_ratio(trace), trace.header["stalls"])
+                if not others:
                     break
-                _say(f"{name}: steal {stolen:.1%}")
+                _say(f"{name}: {others}")
             folders.append(self.out / "calibration" / name)
         text, made = calibrated(folders)
         self.notes, self.idle_ratio = made.notes, made.idle_ratio

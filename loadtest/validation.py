@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from loadtest.cells import STATISTICS
+from loadtest.stalls import Stalls
 
 if TYPE_CHECKING:
     from loadtest.observed_run import Observed
@@ -18,7 +19,7 @@ CALIBRATION_RUNS = ((0.25, 0.0), (0.35, 0.25), (0.45, 0.0), (0.45, 0.0), (0.35, 
 """Share of a core as the pilot sees it, and for how many seconds arrivals are held back to come at once; 0: as they come."""
 LOADS = (0.15, 0.30, 0.60, 0.75, 0.90, 1.10, 1.30)
 """Of the predicted knee; calibration used none of them. What is answered at the last is what there is capacity for."""
-LATE_MOST_RATIO, STEAL_MOST_RATIO, PROBE_MOST_RATIO = 0.02, 0.03, 0.25
+LATE_MOST_RATIO, STEAL_MOST_RATIO, STALLED_MOST_RATIO, PROBE_MOST_RATIO = 0.02, 0.03, 0.005, 0.25
 ANSWERED_LEAST_RATIO, BUSY_MOST_RATIO = 0.97, 0.97
 FEWEST = 30
 """Samples of a cell in a run: fewer say nothing about a mean; a p95 needs 5 and a p99 10 times beyond it."""
@@ -31,9 +32,9 @@ DRAWS = 5
 """Of the model's variates for one prediction."""
 RULES = (
     f"more than {LATE_MOST_RATIO:.0%} of the sends more than 2 ms late: the generator was saturated",
-    f"steal above {STEAL_MOST_RATIO:.0%} of a core",
+    f"steal above {STEAL_MOST_RATIO:.0%} of a core, or the system's core away for more than {STALLED_MOST_RATIO:.1%} of the time",
     f"the CPU probe more than {PROBE_MOST_RATIO:.0%} off the median of all runs",
-    f"rejected runs are made once more after all others, at most {AGAIN_MOST}; calibration runs up to {ATTEMPTS} times for their steal",
+    f"rejected runs are made once more after all others, at most {AGAIN_MOST}; calibration runs up to {ATTEMPTS} times for these",
 )
 
 
@@ -80,9 +81,11 @@ NO_HOST = "no shared host: each process a core of its own"
 EFFECTS: dict[str, tuple[str, ...]] = {
     "the whole model": (),
     NO_HOST: (),
-    "processor sharing in place of pre-emption": ("hosts.machine.discipline=processor_sharing",),
-    "nobody pre-empts: a run queue": ("hosts.machine.discipline=fifo",),
-    "woken backends pre-empt as well": ("stations.database.preempts=true",),
+    "a run queue in place of sharing": ("hosts.machine.discipline=fifo",),
+    "the same, and brokers and workers pre-empt as they wake": (
+        "hosts.machine.discipline=wake_preemption",
+        *(f"stations.{name}.preempts=true" for name in ("broker", "dispatcher_processes", "fanout_processes", "interaction_processes")),
+    ),
     "no more work after idleness": ("stations.api.cold=[]", "stations.database.cold=[]", "stations.broker.cold=[]"),
     "all statements of a request in one": tuple(
         f'service_times.{name}={{distribution="constant",mean_ms=0}}' for name in ("api_feed_statement", "api_read_statement")
@@ -148,7 +151,17 @@ class Run:
     late_ratio: float
     steal_ratio: float
     probe_s: float
+    stalls: Stalls | None = None
     rejected: str = ""
+
+
+def taken(steal_ratio: float, stalls: Stalls | None) -> str:
+    """What others on the machine took of it beyond the bounds; empty if within them."""
+    if steal_ratio > STEAL_MOST_RATIO:
+        return f"steal {steal_ratio:.1%}"
+    if stalls is not None and stalls["ratio"] > STALLED_MOST_RATIO:
+        return f"core away for {stalls['ratio']:.1%}"
+    return ""
 
 
 def run_of(load: float, design: str, cells: dict[str, dict[str, Any]], seen: Observed, steal_ratio: float) -> Run:
@@ -159,7 +172,7 @@ def run_of(load: float, design: str, cells: dict[str, dict[str, Any]], seen: Obs
     busy = sum(seen.cpu_s.values()) / seen.window_s + seen.background_ratio
     return Run(
         load, design, cells, seen.cpu_per_request_s, busy, answered / max(len(asked), 1), header["late_ratio"], steal_ratio,
-        seen.probe_s,
+        seen.probe_s, header.get("stalls"),
     )  # fmt: skip
 
 
@@ -169,8 +182,8 @@ def reject(runs: list[Run]) -> None:
     for run in runs:
         if run.late_ratio > LATE_MOST_RATIO:
             run.rejected = "generator saturated"
-        elif run.steal_ratio > STEAL_MOST_RATIO:
-            run.rejected = f"steal {run.steal_ratio:.1%}"
+        elif others := taken(run.steal_ratio, run.stalls):
+            run.rejected = others
         elif abs(run.probe_s / probe_s - 1) > PROBE_MOST_RATIO:
             run.rejected = f"probe {run.probe_s / probe_s - 1:+.0%}"
 

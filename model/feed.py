@@ -43,7 +43,7 @@ from model.network import (
     Steps,
     Topic,
 )
-from model.part import Floats, Ids, Part, accepted, asked, connected, fetched, flushed, topic_of, work
+from model.part import Floats, Ids, Part, accepted, acknowledged, asked, connected, fetched, flushed, topic_of, work
 from model.population import FollowGraph
 from model.scenario import Scenario
 
@@ -145,7 +145,7 @@ def _publish(scenario: Scenario, committed: Steps) -> Operation:
             *committed,
             *work(scenario, "broker", "broker_record"),
             Publish("posts"),
-            *work(scenario, "api", "api_write_answer"),
+            *acknowledged(scenario, "api_write_answer"),
             Respond(),
         ),
     )

@@ -26,7 +26,7 @@ from model.network import (
     Steps,
     Topic,
 )
-from model.part import Floats, Ids, Part, accepted, asked, fetched, flushed, topic_of, work
+from model.part import Floats, Ids, Part, accepted, acknowledged, asked, fetched, flushed, topic_of, work
 from model.scenario import Scenario
 
 APPLIED = Milestone("interactions.applied", since="answer")
@@ -55,7 +55,7 @@ def _accept(scenario: Scenario) -> Steps:
         log.append(scenario),
         *work(scenario, "broker", "broker_record"),
         Publish("interactions", key="post"),
-        *work(scenario, "api", "api_write_answer"),
+        *acknowledged(scenario, "api_write_answer"),
         Respond(),
     )
 

@@ -39,6 +39,19 @@ def accepted(scenario: Scenario) -> Steps:
     return Delay(scenario.service_times["network_client"]), *work(scenario, "api", "api_accept")
 
 
+def acknowledged(scenario: Scenario, time: str) -> Steps:
+    """What the API does once the log has a record: on an event loop the report has one turn and the handler it wakes another.
+
+    `time` is divided among the two; whatever else the loop has to do comes between them.
+    """
+    return (*_half(scenario, time), *_half(scenario, time))
+
+
+def _half(scenario: Scenario, time: str) -> Steps:
+    taken = scenario.service_times[time]
+    return (Serve("api", taken.scaled(0.5)),) if taken.mean_s > 0 else ()
+
+
 def asked(
     scenario: Scenario, time: str, per: Mapping[str, float] | None = None, *, statements: int = 1, between: str = ""
 ) -> Steps:

@@ -107,7 +107,8 @@ class LogProducer:
         try:
             with spans.Span(topic, "kafka_acknowledgement"):
                 producer.produce(self._prefix + topic, value, key, partition, on_delivery=delivered)
-                return await asyncio.wait_for(future, self._timeout_s + 1)
+                async with asyncio.timeout(self._timeout_s + 1):  # wait_for would take one more turn of the loop
+                    return await future
         except (BufferError, KafkaException, TimeoutError) as error:
             self._replace(producer)
             raise DeliveryFailed(f"{topic}: {error or 'no acknowledgement'}") from error

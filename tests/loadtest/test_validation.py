@@ -11,13 +11,14 @@ from loadtest.cells import median_cells
 from loadtest.estimates import Estimate, estimate, least_squares
 from loadtest.observed_run import alone, own_time_s
 from loadtest.otlp_spans import Span
+from loadtest.stalls import Stalls
 from loadtest.validation import Plan, Ranking, Run
 
 
-def run_at(load=0.3, mean_s=0.010, *, answered=1.0, late=0.0, busy=0.3, probe_s=1e-4, design="", steal=0.0):
+def run_at(load=0.3, mean_s=0.010, *, answered=1.0, late=0.0, busy=0.3, probe_s=1e-4, design="", steal=0.0, away=None):
     times = {f"{name}_s": mean_s for name in ("mean", "p50", "p90", "p95", "p99")}
     cells = {"feed.open": {"kind": "operation", "n": 1000, "per_s": 50.0, "not_ok": 0, **times}}
-    return Run(load, design, cells, 0.002, busy, answered, late, steal, probe_s)
+    return Run(load, design, cells, 0.002, busy, answered, late, steal, probe_s, away)
 
 
 def test_a_plan_runs_every_load_in_every_round_in_an_order_of_its_seed():
@@ -31,10 +32,11 @@ def test_a_plan_runs_every_load_in_every_round_in_an_order_of_its_seed():
 
 
 def test_runs_are_rejected_by_the_rules_alone():
-    runs = [run_at() for _ in range(5)] + [run_at(late=0.5), run_at(steal=0.2), run_at(probe_s=2e-4)]
+    little, much = Stalls(n=9, ratio=0.004, longest_s=0.02), Stalls(n=9, ratio=0.021, longest_s=0.08)
+    runs = [run_at() for _ in range(5)] + [run_at(away=little)]
+    runs += [run_at(late=0.5), run_at(steal=0.2), run_at(probe_s=2e-4), run_at(away=much)]
     validation.reject(runs)
-    assert [bool(run.rejected) for run in runs] == [False] * 5 + [True] * 3
-    assert runs[5].rejected == "generator saturated"
+    assert [run.rejected for run in runs] == [""] * 6 + ["generator saturated", "steal 20.0%", "probe +100%", "core away for 2.1%"]
 
 
 def test_rejected_runs_are_made_again_where_that_can_help():

@@ -152,6 +152,14 @@ def posts_of_member(member, consumers=2, partitions=8):
     return [post for post in range(1, 25) if int(scramble(post, 0)) % partitions % consumers == member]
 
 
+def test_an_acknowledgement_and_the_answer_after_it_are_two_turns_of_the_api():
+    settings = scenario("hybrid", "stations.api.servers=1", api_write_answer=1.0)
+    alone, both = (answered(run_platform(settings, [(at_s, "interactions.like", 3) for at_s in when])) for when in ([0], [0, 1.625]))
+    assert alone == [0.125 + 1 + 0.5 + 0.5 + 0.5]
+    # The second comes at 1.75, as the first one's report has its turn, and is taken up at 2.125, before the first one's answer.
+    assert both == [3.625, 3.625 + 0.5 + 0.5]
+
+
 @pytest.mark.parametrize("operation", ["interactions.like", "interactions.unlike", "interactions.comment"])
 def test_an_interaction_is_accepted_and_then_applied(operation):
     settings = scenario()
