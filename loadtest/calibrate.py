@@ -20,6 +20,7 @@ from loadtest.arguments import Parser
 
 if TYPE_CHECKING:
     from loadtest.calibration import Calibration
+    from model.scenario import Scenario
 
 EXAMPLES = """examples:
   flashcrowd calibrate results/at30 results/at50 --out calibrated.toml
@@ -43,6 +44,8 @@ ON_HOST = (
 )  # fmt: skip
 STATION_OF = {"api": "api", "postgres": "database", "kafka": "broker"}
 """Role -> station of its processes, for what is calibrated per process."""
+CLOSED = {"api": "api", "postgres": "database", "interaction_worker": "interaction_processes"}
+"""Role -> station whose work in the model is made to be what was measured. The broker's is not: most of it is not for requests."""
 ABSENT_TIMES, ABSENT_COSTS = ("database_notify_batch", "database_connect", "cdc_poll"), ("database_notification",)
 """Work at the shared database of processes that do not run while observing: `observing.UNUSED_ROLES`."""
 
@@ -97,6 +100,7 @@ def calibrated(folders: Sequence[Path]) -> tuple[str, Calibration]:
 
     from loadtest import traces
     from loadtest.calibration import calibrate
+    from loadtest.closure import levels
 
     read = [traces.read(folder) for folder in folders]
     for trace in read:
@@ -108,6 +112,8 @@ def calibrated(folders: Sequence[Path]) -> tuple[str, Calibration]:
             raise ValueError(f"{trace.folder}: observed with another feed strategy than {read[0].folder}")
     made = calibrate(read, float(first["reference"]["producer_linger_s"]))
     document = document_of(tomllib.loads(first["document"]), made)
+    made.close(levels(_scenario_of(text_of(document, made, ())), made.runs, CLOSED, made.cold.keys() & CLOSED.keys()))
+    document = document_of(tomllib.loads(first["document"]), made)
     machine = first["machine"]
     about = [
         f"The scenario {first['scenario']}, calibrated from {len(read)} observed traces; seed of the people {first['graph_seed']}.",
@@ -115,6 +121,17 @@ def calibrated(folders: Sequence[Path]) -> tuple[str, Calibration]:
         *made.notes,
     ]
     return text_of(document, made, about), made
+
+
+def _scenario_of(text: str) -> Scenario:
+    import tempfile
+
+    from scenarios.loader import load_scenario
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "calibrated.toml"
+        path.write_text(text)
+        return load_scenario(str(path))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

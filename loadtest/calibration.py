@@ -3,14 +3,15 @@
 **Structure from spans, level from counters.** Spans tell how a process's work divides among stages, what it depends on and how it is
 distributed. They leave out what happens outside of them (the kernel, the protocol, a library's threads), and their wall time holds
 whatever else ran on the core. The CPU time of the process, less what it takes when nothing is asked of it, is exact; it is shared
-out among the stages. So the work of a run of the calibration is reproduced to the microsecond, and nothing is fitted to latencies.
+out among the stages. So the work of the calibration's runs is reproduced, and nothing is fitted to latencies.
 
 - API: thread CPU of the operations that overlapped no other, plus a common part per request: what the process used beyond that.
 - Database: time of statements that overlapped no other, less the caller's own CPU and the flush of the log at COMMIT; scaled so that all
   statements make up the backends' CPU. Per event and per row by least squares without negative costs.
 - Workers: CPU of the process per batch and event. Broker: per record; what it does for no record is background, as idle processes are.
 - Delays: what is left of the time of requests and statements that overlapped no other, once all CPU is subtracted.
-- After idleness work costs more: `cold`, from runs in bursts and from how long a process had slept.
+- After idleness work costs more: `cold`, from runs in bursts and from how long a process had slept; then `closure` lets the API, the
+  database and the workers use the CPU that was measured when the model is given the same arrivals.
 - What other processes use meanwhile slows the host: its speed is one less their share of the core. What others on the same machine do
   makes it vary: `unsteady`.
 
@@ -26,6 +27,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from loadtest.closure import Level
 from loadtest.cold import Cold, cold_of
 from loadtest.estimates import LEAST_S, Estimate, estimate, line, middle
 from loadtest.observed_run import NETWORKED, Observed, alone, cpu_of, observed, own_parts, own_time_s, pooled_idle
@@ -53,14 +55,13 @@ WORKERS = {
     "fanout_dispatchers": ("fanout_dispatcher", "worker_dispatch"),
 }
 """Consumer group -> role of its process, service time of its CPU per batch (a dispatcher's: per event)."""
-COLD_TIMES: dict[str, Callable[[str], bool]] = {
+TIMES_OF: dict[str, Callable[[str], bool]] = {
     "api": lambda name: name.startswith("api_"),
     "postgres": lambda name: name.startswith("database_") and name != "database_commit",
     "kafka": lambda name: name.startswith("broker_"),
+    "interaction_worker": lambda name: name in ("worker_apply_batch", "worker_tell", "worker_interaction", "worker_event_told"),
 }
 """Role -> which times and costs are its CPU."""
-
-
 
 
 @dataclass
@@ -74,6 +75,29 @@ class Calibration:
     cold: dict[str, Cold] = field(default_factory=dict)
     idle_ratio: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    runs: list[Observed] = field(default_factory=list)
+
+    def scale(self, role: str, factor: float) -> None:
+        """Multiply all that is a role's CPU."""
+        for name in self.times:
+            if TIMES_OF[role](name):
+                self.times[name] = self.times[name].scaled(factor)
+        for name, (cost_s, says) in self.costs_s.items():
+            if TIMES_OF[role](name):
+                self.costs_s[name] = (cost_s * factor, says)
+
+    def close(self, levels: dict[str, Level]) -> None:
+        """Take over what the model needs in order to use the CPU that was measured."""
+        for role, level in levels.items():
+            self.scale(role, level.scale)
+            if level.cold is not None:
+                self.cold[role] = level.cold
+            self.notes.append(f"{role}: the model's CPU per request is off by {level.off_ratio:.1%} (root mean square of these runs)")
+        for role, cold in self.cold.items():
+            self.notes.append(
+                f"{role}: work costs up to {1 + cold.extra:.2f} times as much after idleness, "
+                f"half of that after {cold.half_s * 1000:.3g} ms"
+            )
 
 
 def calibrate(traces: Sequence[Trace], linger_s: float) -> Calibration:
@@ -82,7 +106,7 @@ def calibrate(traces: Sequence[Trace], linger_s: float) -> Calibration:
     Traces whose arrivals came in bursts say what work costs while nothing sleeps, and what large batches cost.
     """
     every = [observed(trace) for trace in traces]
-    made = Calibration(idle_ratio=pooled_idle(every))
+    made = Calibration(idle_ratio=pooled_idle(every), runs=every)
     for run in every:
         run.idle_ratio = made.idle_ratio
     runs, bursts = [run for run in every if not run.in_bursts], [run for run in every if run.in_bursts]
@@ -139,16 +163,7 @@ def _cold(made: Calibration, cold: dict[str, Cold]) -> None:
     """Let the times of the roles be those of work while nothing sleeps, and idleness what makes them longer."""
     made.cold = cold
     for role, one in cold.items():
-        for name in list(made.times):
-            if COLD_TIMES[role](name):
-                made.times[name] = made.times[name].scaled(1 / one.mean)
-        for name, (cost_s, says) in made.costs_s.items():
-            if COLD_TIMES[role](name):
-                made.costs_s[name] = (cost_s / one.mean, says)
-        made.notes.append(
-            f"{role}: work costs up to {1 + one.extra:.2f} times as much after idleness, half of that after {one.half_s * 1000:.3g} ms; "
-            f"{one.mean:.2f} on the average of moderate loads"
-        )
+        made.scale(role, 1 / one.mean)
 
 
 def _edges_s(run: Observed, span: Span) -> tuple[float, float] | None:

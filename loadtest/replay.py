@@ -108,6 +108,11 @@ def replay(
         "scenario": scenario.name,
         "engine": record.engine,
         "audit": results.audit,
+        "busy_s": {
+            station.name: float(row["busy_area"])
+            for station, row in zip(network.stations, record.stations, strict=True)
+            if station.host is not None
+        },
         "host_utilisation": {name: row["utilisation"] for name, row in getattr(results, "host_figures", {}).items()},
     }
     return Trace(replayed, pd.DataFrame(dict(zip(COLUMNS, columns, strict=True))), milestones_of(results, 0.0))
