@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
 import random
 import tempfile
 import threading
@@ -19,6 +20,7 @@ from pathlib import Path
 
 import asyncpg
 import httpx
+import websocket
 
 from loadtest.upload_client.client import File, UploadClient, UploadFailed
 from reference_impl.auth import Tokens
@@ -26,8 +28,11 @@ from reference_impl.state import State
 
 UPLOAD_BYTES = 2**20
 JPEG_BEGINS = b"\xff\xd8\xff\xe0\x00\x10JFIF\x00"
+PICTURE = JPEG_BEGINS + random.Random(1).randbytes(UPLOAD_BYTES - len(JPEG_BEGINS))
 TIMEOUT_S = 30.0
 REST_S, AGAIN_AFTER_S = 0.1, 0.2
+RANGE_MOST_BYTES = 2**18
+ONLINE_MOST_S, LOOK_UP_S = 10.0, 0.5
 
 
 def headers_of(current: State, user: int) -> dict[str, str]:
@@ -50,8 +55,8 @@ class Accepted:
     """Texts, each given once."""
     posts: dict[str, int] = field(default_factory=dict)
     """Title → author."""
-    uploads: set[int] = field(default_factory=set)
-    """Media that the store has told the client to be complete."""
+    uploads: dict[int, int] = field(default_factory=dict)
+    """Media that the store has told the client to be complete → owner."""
 
     def total(self) -> int:
         """Likes, comments, posts and uploads."""
@@ -59,19 +64,24 @@ class Accepted:
 
 
 class Load:
-    """Several writers, one reader and one uploader, from ``start`` to ``stop``; a client rests ``rest_s`` between requests."""
+    """Several writers, a reader, an uploader, a viewer of what it uploads, and a listener, from ``start`` to ``stop``.
+
+    A client rests ``rest_s`` between requests; the last three, beside whom the others are counted, at least ``REST_S``.
+    """
 
     def __init__(
         self, current: State, users: int, posts: int, writers: int = 3, seed: int = 1, rest_s: float = REST_S
     ) -> None:
         self.accepted = Accepted()
         self.answers: Counter[tuple[str, int]] = Counter()
-        """(operation, status) → answers; status 0: none came."""
+        """(operation, status) → answers; status 0: none came, or not the bytes that were asked for."""
+        self.heard = 0
+        """Notifications that came by a stream."""
         self._current, self._users, self._posts, self._seed = current, users, posts, seed
         self._rest_s = rest_s
         self._stop = threading.Event()
         self._lock = threading.Lock()
-        works = [lambda n=n: self._write(n) for n in range(writers)] + [self._read, self._upload]
+        works = [lambda n=n: self._write(n) for n in range(writers)] + [self._read, self._upload, self._view, self._listen]
         self._threads = [threading.Thread(target=work, daemon=True) for work in works]
 
     def start(self) -> None:
@@ -86,22 +96,31 @@ class Load:
             thread.join()
 
     def refused(self, *operations: str) -> int:
-        """Answers other than 2xx, of these operations or of all."""
+        """Answers other than 2xx and a stream's 101, of these operations or of all."""
         return sum(
             count
             for (operation, status), count in self.answers.items()
-            if not 200 <= status < 300 and (not operations or operation in operations)
+            if not 100 < status < 300 and (not operations or operation in operations)
         )
 
-    def _ask(self, client: httpx.Client, operation: str, user: int, method: str, path: str, **options: object) -> int:
-        headers = headers_of(self._current, user) | options.pop("headers", {})  # type: ignore[operator]  # a dictionary, if any
-        try:
-            status = client.request(method, self._current.api_url + path, headers=headers, **options).status_code  # type: ignore[arg-type]  # httpx' own
-        except httpx.HTTPError:
-            status = 0
+    def _count(self, operation: str, status: int) -> None:
         with self._lock:
             self.answers[operation, status] += 1
-        return status
+
+    def _answer(
+        self, client: httpx.Client, operation: str, user: int, method: str, url: str, **options: object
+    ) -> httpx.Response | None:
+        headers = headers_of(self._current, user) | options.pop("headers", {})  # type: ignore[operator]  # a dictionary, if any
+        try:
+            answer = client.request(method, url, headers=headers, **options)  # type: ignore[arg-type]  # httpx' own
+        except httpx.HTTPError:
+            answer = None
+        self._count(operation, 0 if answer is None else answer.status_code)
+        return answer
+
+    def _ask(self, client: httpx.Client, operation: str, user: int, method: str, path: str, **options: object) -> int:
+        answer = self._answer(client, operation, user, method, self._current.api_url + path, **options)
+        return 0 if answer is None else answer.status_code
 
     def _until_accepted(self, client: httpx.Client, operation: str, user: int, method: str, path: str, **options: object) -> bool:
         while (status := self._ask(client, operation, user, method, path, **options)) != 202:
@@ -141,7 +160,7 @@ class Load:
     def _upload(self) -> None:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "picture.jpg"
-            path.write_bytes(JPEG_BEGINS + bytes(UPLOAD_BYTES - len(JPEG_BEGINS)))
+            path.write_bytes(PICTURE)
             while not self._stop.wait(max(5 * REST_S, 10 * self._rest_s)):
                 self._upload_one(File(path, "image/jpeg", uuid.uuid4().hex), random.randrange(self._users))
 
@@ -153,15 +172,68 @@ class Load:
                     begun = client.upload(file, key)
                     if begun["status"] == "refused":
                         return  # it was not complete in time: nothing was promised
-                    self.accepted.uploads.add(begun["id"])
-                    status = 200
+                    self.accepted.uploads[begun["id"]] = user
                     break
-                with self._lock:
-                    self.answers["uploads", 0] += 1
+                self._count("uploads", 0)
                 if self._stop.wait(AGAIN_AFTER_S):
                     return
-        with self._lock:
-            self.answers["uploads", status] += 1
+        self._count("uploads", 200)
+
+    def _view(self) -> None:
+        """Ranges of what is ready, as a player asks for them, through the edge."""
+        rng = random.Random(f"{self._seed}/viewer")
+        ready: set[int] = set()
+        with httpx.Client(timeout=TIMEOUT_S) as client:
+            while not self._stop.wait(max(REST_S, self._rest_s)):
+                uploads = list(self.accepted.uploads.items())
+                if not uploads:
+                    continue
+                media, owner = rng.choice(uploads)
+                if media not in ready:
+                    url = f"{self._current.api_url}/v1/uploads/{media}"
+                    answer = self._answer(client, "uploads.status", owner, "GET", url)
+                    if answer is None or answer.status_code != 200 or answer.json()["status"] != "success":
+                        continue
+                    ready.add(media)
+                first = rng.randrange(UPLOAD_BYTES)
+                self._view_range(client, media, first, min(UPLOAD_BYTES, first + 1 + rng.randrange(RANGE_MOST_BYTES)))
+
+    def _view_range(self, client: httpx.Client, media: int, first: int, end: int) -> None:
+        url = f"{self._current.settings['edge_url']}/v1/media/{media}"
+        headers = headers_of(self._current, media % self._users) | {"Range": f"bytes={first}-{end - 1}"}
+        try:
+            answer = client.get(url, headers=headers)
+        except httpx.HTTPError:
+            self._count("uploads.view", 0)
+            return
+        is_whole = answer.status_code != 206 or answer.content == PICTURE[first:end]
+        self._count("uploads.view", answer.status_code if is_whole else 0)
+
+    def _listen(self) -> None:
+        """One user after the other is online for a while, and acknowledges what comes."""
+        rng = random.Random(f"{self._seed}/listener")
+        while not self._stop.wait(max(REST_S, self._rest_s)):
+            try:
+                self._stay_online(rng.randrange(self._users), rng.uniform(0, ONLINE_MOST_S))
+            except (OSError, ValueError, websocket.WebSocketException):
+                self._count("notifications.stream", 0)
+            else:
+                self._count("notifications.stream", 101)
+
+    def _stay_online(self, user: int, for_s: float) -> None:
+        url = f"ws{self._current.api_url.removeprefix('http')}/v1/notifications"
+        until = time.monotonic() + for_s
+        stream = websocket.create_connection(url, header=headers_of(self._current, user), timeout=TIMEOUT_S)
+        try:
+            stream.settimeout(LOOK_UP_S)
+            while time.monotonic() < until and not self._stop.is_set():
+                with contextlib.suppress(websocket.WebSocketTimeoutException):
+                    message = json.loads(stream.recv())
+                    if message != {"type": "ready"}:
+                        self.heard += 1
+                        stream.send(json.dumps({"ack": [message["id"]]}))
+        finally:
+            stream.close(timeout=LOOK_UP_S)
 
 
 COUNTS = {

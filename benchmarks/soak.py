@@ -1,7 +1,7 @@
 """A long run at half of capacity: do memory, open files or lag grow?  `python -m benchmarks.soak --minutes 60`
 
-First the clients send as fast as answers come: that is the capacity of this machine, clients included. Then they send half as
-often, and every ten seconds each process is looked at. Printed is, for every process, what it held in the first and the last
+First the clients send as fast as answers come: that is the capacity of this machine, clients included. Then they rest
+until half as many come, and every ten seconds each process is looked at. Printed is, for every process, what it held in the first and the last
 third, and the slope of the last four fifths by least squares with its 95 % interval. What was accepted is counted at the end.
 Exit code 1: something was lost or doubled, the lag grew, or memory, files or threads of a process did that holds no data.
 """
@@ -27,19 +27,27 @@ from reference_impl import inspection, lifecycle, state
 from reference_impl.state import State
 
 CLIENTS = 6
+MEASURED_S = 20.0
 MIB = 2**20
 Samples = dict[tuple[str, str], list[tuple[float, float]]]
 """(process, what) → (seconds, value)."""
 
 
-def capacity_per_s(current: State, for_s: float) -> float:
-    """Answers per second of clients that do not rest."""
-    load = Load(current, USERS, USERS * POSTS_PER_USER, CLIENTS, rest_s=0.0)
+def answers_per_s(current: State, for_s: float, rest_s: float) -> float:
+    """Answers per second of clients that rest so long in between; without a rest, the capacity."""
+    load = Load(current, USERS, USERS * POSTS_PER_USER, CLIENTS, rest_s=rest_s)
     load.start()
     time.sleep(for_s)
     answered = sum(load.answers.values())
     load.stop()
     return answered / for_s
+
+
+def rest_for_half_s(current: State, most_per_s: float, for_s: float) -> float:
+    """How long each writer and the reader rest, so that half as many answers come as without: a period, less an answer's time."""
+    clients, period_s = CLIENTS + 1, (CLIENTS + 1) / (most_per_s / 2)
+    answer_s = clients / answers_per_s(current, for_s, period_s) - period_s
+    return max(0.0, period_s - max(0.0, answer_s))
 
 
 def look(state_dir: Path, at_s: float, samples: Samples) -> None:
@@ -118,9 +126,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             print("starting servers", file=sys.stderr, flush=True)
             current = bring_up(state_dir, kafka_storage=given.kafka_storage)
-            most_per_s = capacity_per_s(current, 20.0)
+            most_per_s = answers_per_s(current, MEASURED_S, 0.0)
+            rest_s = rest_for_half_s(current, most_per_s, MEASURED_S)
             wait_until(lambda: bool(inspection.caught_up(current)) and all_well(state_dir), 120)
-            rest_s = (CLIENTS + 1) / (most_per_s / 2)  # between the requests of each writer and of the reader, as they begin
             print(f"capacity {most_per_s:,.0f} answers/s; half of it for {given.minutes:g} minutes", flush=True)
             load = Load(current, USERS, USERS * POSTS_PER_USER, CLIENTS, seed=2, rest_s=rest_s)
             began = time.monotonic()
@@ -139,6 +147,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     growing = show(samples)
     answers = sum(load.answers.values())
     print(f"\n{answers:,} answers in {lasted_s:,.0f} s ({answers / lasted_s:,.1f}/s), {load.refused():,} refused")
+    for operation in sorted({operation for operation, _ in load.answers}):
+        print(f"  {operation:24} {sum(count for (name, _), count in load.answers.items() if name == operation):>9,} answers")
+    print(f"  {'by streams':24} {load.heard:>9,} notifications")
     print(f"accepted {load.accepted.total():,}, applied {found.applied:,}, lost {found.lost}, doubled {found.doubled}")
     if given.json:
         given.json.write_text(json.dumps({f"{name}: {what}": series for (name, what), series in samples.items()}))
