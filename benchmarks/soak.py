@@ -1,8 +1,9 @@
 """A long run at half of capacity: do memory, open files or lag grow?  `python -m benchmarks.soak --minutes 60`
 
-First the clients send as fast as answers come: that is the capacity of this machine, clients included. Then they rest
-until half as many come, and every ten seconds each process is looked at. Printed is, for every process, what it held in the first and the last
-third, and the slope of the last four fifths by least squares with its 95 % interval. What was accepted is counted at the end.
+First the clients send as fast as answers come: that is the capacity of this machine, clients included. Then they rest until
+half as many come, and every ten seconds each process is looked at. Printed is, for every process, what it held in the first and
+the last third, and the slope of the last four fifths by least squares with its 95 % interval. What was accepted is counted at
+the end.
 Exit code 1: something was lost or doubled, the lag grew, or memory, files or threads of a process did that holds no data.
 """
 

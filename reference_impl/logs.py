@@ -34,4 +34,5 @@ def configure(process: str) -> None:
     )
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     logging.getLogger("httpx").setLevel(logging.WARNING)  # it would write a line for each request
+    logging.getLogger("elastic_transport").setLevel(logging.ERROR)  # so would this one, and one for each failure that we report
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # a real file here, never a bare TextIO

@@ -197,6 +197,10 @@ class Settings:
             raise SettingsError(
                 f"{ENV_PREFIX}NAME_PREFIX is {self.name_prefix!r}; it may have small letters, digits and . _ - (100 at most)"
             )
+        if not re.fullmatch(r"(https?://[^/?#]+[^?#]*)?", self.elasticsearch_url):
+            raise SettingsError(
+                f"{ENV_PREFIX}ELASTICSEARCH_URL is {self.elasticsearch_url!r}; it has to be like http://127.0.0.1:9200"
+            )
         if 0 < len(self.token_secret) < LEAST_SECRET_CHARACTERS:
             raise SettingsError(
                 f"{ENV_PREFIX}TOKEN_SECRET has {len(self.token_secret)} characters; it has to have {LEAST_SECRET_CHARACTERS}"

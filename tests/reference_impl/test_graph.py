@@ -189,6 +189,7 @@ def test_settings_come_from_the_environment():
         ("FLASHCROWD_POLL_MAX", "many", "has to be a whole number"),
         ("FLASHCROWD_POLL_MAX", "0", "has to be from"),
         ("FLASHCROWD_API_PORT", "70000", "to 65535"),
+        ("FLASHCROWD_ELASTICSEARCH_URL", "127.0.0.1:9200", "has to be like http://"),
         ("FLASHCROWD_FEED_THRESHOLDS", "5", "did you mean FLASHCROWD_FEED_THRESHOLD"),
     ],
 )
