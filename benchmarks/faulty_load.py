@@ -15,6 +15,7 @@ import threading
 import time
 import uuid
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,7 +31,7 @@ UPLOAD_BYTES = 2**20
 JPEG_BEGINS = b"\xff\xd8\xff\xe0\x00\x10JFIF\x00"
 PICTURE = JPEG_BEGINS + random.Random(1).randbytes(UPLOAD_BYTES - len(JPEG_BEGINS))
 TIMEOUT_S = 30.0
-REST_S, AGAIN_AFTER_S = 0.1, 0.2
+EVERY_S, AGAIN_AFTER_S = 0.1, 0.2
 RANGE_MOST_BYTES = 2**18
 ONLINE_MOST_S, LOOK_UP_S = 10.0, 0.5
 
@@ -66,11 +67,11 @@ class Accepted:
 class Load:
     """Several writers, a reader, an uploader, a viewer of what it uploads, and a listener, from ``start`` to ``stop``.
 
-    A client rests ``rest_s`` between requests; the last three, beside whom the others are counted, at least ``REST_S``.
+    Each asks once in ``every_s``, or as soon as its last answer is there; the last three, who are beside the others, less often.
     """
 
     def __init__(
-        self, current: State, users: int, posts: int, writers: int = 3, seed: int = 1, rest_s: float = REST_S
+        self, current: State, users: int, posts: int, writers: int = 3, seed: int = 1, every_s: float = EVERY_S
     ) -> None:
         self.accepted = Accepted()
         self.answers: Counter[tuple[str, int]] = Counter()
@@ -78,7 +79,7 @@ class Load:
         self.heard = 0
         """Notifications that came by a stream."""
         self._current, self._users, self._posts, self._seed = current, users, posts, seed
-        self._rest_s = rest_s
+        self._every_s = every_s
         self._stop = threading.Event()
         self._lock = threading.Lock()
         works = [lambda n=n: self._write(n) for n in range(writers)] + [self._read, self._upload, self._view, self._listen]
@@ -102,6 +103,13 @@ class Load:
             for (operation, status), count in self.answers.items()
             if not 100 < status < 300 and (not operations or operation in operations)
         )
+
+    def _beats(self, every_s: float) -> Iterator[None]:
+        """Until ``stop``; a beat that comes due before the last one is done is not made up for."""
+        due = time.monotonic() + every_s
+        while not self._stop.wait(max(0.0, due - time.monotonic())):
+            yield
+            due = max(due + every_s, time.monotonic())
 
     def _count(self, operation: str, status: int) -> None:
         with self._lock:
@@ -131,7 +139,7 @@ class Load:
     def _write(self, number: int) -> None:
         rng = random.Random(f"{self._seed}/{number}")
         with httpx.Client(timeout=TIMEOUT_S) as client:
-            while not self._stop.wait(self._rest_s):
+            for _ in self._beats(self._every_s):
                 user, post, what = rng.randrange(self._users), 1 + rng.randrange(self._posts), rng.random()
                 if what < 0.5:
                     if self._until_accepted(client, "interactions.like", user, "PUT", f"/v1/posts/{post}/like"):
@@ -150,7 +158,7 @@ class Load:
     def _read(self) -> None:
         rng = random.Random(f"{self._seed}/reader")
         with httpx.Client(timeout=TIMEOUT_S) as client:
-            while not self._stop.wait(self._rest_s):
+            for _ in self._beats(self._every_s):
                 user = rng.randrange(self._users)
                 if rng.random() < 0.5:
                     self._ask(client, "feed.open", user, "GET", "/v1/feed")
@@ -161,7 +169,7 @@ class Load:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "picture.jpg"
             path.write_bytes(PICTURE)
-            while not self._stop.wait(max(5 * REST_S, 10 * self._rest_s)):
+            for _ in self._beats(max(5 * EVERY_S, 10 * self._every_s)):
                 self._upload_one(File(path, "image/jpeg", uuid.uuid4().hex), random.randrange(self._users))
 
     def _upload_one(self, file: File, user: int) -> None:
@@ -184,7 +192,7 @@ class Load:
         rng = random.Random(f"{self._seed}/viewer")
         ready: set[int] = set()
         with httpx.Client(timeout=TIMEOUT_S) as client:
-            while not self._stop.wait(max(REST_S, self._rest_s)):
+            for _ in self._beats(max(EVERY_S, self._every_s)):
                 uploads = list(self.accepted.uploads.items())
                 if not uploads:
                     continue
@@ -212,7 +220,7 @@ class Load:
     def _listen(self) -> None:
         """One user after the other is online for a while, and acknowledges what comes."""
         rng = random.Random(f"{self._seed}/listener")
-        while not self._stop.wait(max(REST_S, self._rest_s)):
+        for _ in self._beats(max(EVERY_S, self._every_s)):
             try:
                 self._stay_online(rng.randrange(self._users), rng.uniform(0, ONLINE_MOST_S))
             except (OSError, ValueError, websocket.WebSocketException):

@@ -1,9 +1,8 @@
 """A long run at half of capacity: do memory, open files or lag grow?  `python -m benchmarks.soak --minutes 60`
 
-First the clients send as fast as answers come: that is the capacity of this machine, clients included. Then they rest until
-half as many come, and every ten seconds each process is looked at. Printed is, for every process, what it held in the first and
-the last third, and the slope of the last four fifths by least squares with its 95 % interval. What was accepted is counted at
-the end.
+First the clients send as fast as answers come: that is the capacity of this machine, clients included. Then they ask half as
+often, and every ten seconds each process is looked at. Printed is, for every process, what it held in the first and the last
+third, and the slope of the last four fifths by least squares with its 95 % interval. What was accepted is counted at the end.
 Exit code 1: something was lost or doubled, the lag grew, or memory, files or threads of a process did that holds no data.
 """
 
@@ -34,21 +33,14 @@ Samples = dict[tuple[str, str], list[tuple[float, float]]]
 """(process, what) → (seconds, value)."""
 
 
-def answers_per_s(current: State, for_s: float, rest_s: float) -> float:
-    """Answers per second of clients that rest so long in between; without a rest, the capacity."""
-    load = Load(current, USERS, USERS * POSTS_PER_USER, CLIENTS, rest_s=rest_s)
+def capacity_per_s(current: State, for_s: float) -> float:
+    """Answers per second of clients that ask again at once."""
+    load = Load(current, USERS, USERS * POSTS_PER_USER, CLIENTS, every_s=0.0)
     load.start()
     time.sleep(for_s)
     answered = sum(load.answers.values())
     load.stop()
     return answered / for_s
-
-
-def rest_for_half_s(current: State, most_per_s: float, for_s: float) -> float:
-    """How long each writer and the reader rest, so that half as many answers come as without: a period, less an answer's time."""
-    clients, period_s = CLIENTS + 1, (CLIENTS + 1) / (most_per_s / 2)
-    answer_s = clients / answers_per_s(current, for_s, period_s) - period_s
-    return max(0.0, period_s - max(0.0, answer_s))
 
 
 def look(state_dir: Path, at_s: float, samples: Samples) -> None:
@@ -127,11 +119,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             print("starting servers", file=sys.stderr, flush=True)
             current = bring_up(state_dir, kafka_storage=given.kafka_storage)
-            most_per_s = answers_per_s(current, MEASURED_S, 0.0)
-            rest_s = rest_for_half_s(current, most_per_s, MEASURED_S)
+            most_per_s = capacity_per_s(current, MEASURED_S)
+            every_s = (CLIENTS + 1) / (most_per_s / 2)  # each writer, and the reader
             wait_until(lambda: bool(inspection.caught_up(current)) and all_well(state_dir), 120)
             print(f"capacity {most_per_s:,.0f} answers/s; half of it for {given.minutes:g} minutes", flush=True)
-            load = Load(current, USERS, USERS * POSTS_PER_USER, CLIENTS, seed=2, rest_s=rest_s)
+            load = Load(current, USERS, USERS * POSTS_PER_USER, CLIENTS, seed=2, every_s=every_s)
             began = time.monotonic()
             load.start()
             try:

@@ -71,6 +71,23 @@ TRANSIENT = (
 )
 
 
+async def readable(descriptor: int, within_s: float) -> None:
+    """Return when there is something to read.
+
+    The loop watches the descriptor no longer than that: until somebody reads, it would come back at once, and again, and keep
+    a core busy while the broker is being waited for.
+
+    Raises:
+        TimeoutError.
+    """
+    loop, woken = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(descriptor, woken.set)
+    try:
+        await asyncio.wait_for(woken.wait(), within_s)
+    finally:
+        loop.remove_reader(descriptor)
+
+
 class Capture:
     """Follows the database's log until it is told to stop."""
 
@@ -169,38 +186,31 @@ class Capture:
         log.info("snapshot", lsn=lsn)
 
     async def _follow(self, cursor: ReplicationCursor, stop: asyncio.Event) -> None:
-        decoder, readable = Decoder(), asyncio.Event()
+        decoder = Decoder()
         transaction: Begin | None = None
         confirmed = 0
-        loop = asyncio.get_running_loop()
-        descriptor = cursor.fileno()
-        loop.add_reader(descriptor, readable.set)
-        try:
-            while not stop.is_set():
-                readable.clear()
-                message = cursor.read_message()
-                if message is not None:
-                    decoded = decoder.decode(message.payload)
-                    if isinstance(decoded, Begin):
-                        transaction = decoded
-                    elif isinstance(decoded, Commit):
-                        transaction, confirmed = None, decoded.end_lsn
-                    elif decoded is not None and transaction is not None:
-                        await self._take(decoded, message.data_start, transaction.committed_at)
-                if message is None or len(self._pending) >= BATCH:
-                    await self._send(self._pending)
-                    self._pending = []
-                    if message is None and transaction is None:
-                        # All that was received is safe, and so is all that the server says it has nothing to send of.
-                        confirmed = max(confirmed, cursor.wal_end)
-                    cursor.send_feedback(flush_lsn=confirmed, force=True)
-                if message is None:
-                    try:
-                        await asyncio.wait_for(readable.wait(), IDLE_S)
-                    except TimeoutError:
-                        cursor.send_feedback(flush_lsn=confirmed, reply=True, force=True)
-        finally:
-            loop.remove_reader(descriptor)
+        while not stop.is_set():
+            message = cursor.read_message()
+            if message is not None:
+                decoded = decoder.decode(message.payload)
+                if isinstance(decoded, Begin):
+                    transaction = decoded
+                elif isinstance(decoded, Commit):
+                    transaction, confirmed = None, decoded.end_lsn
+                elif decoded is not None and transaction is not None:
+                    await self._take(decoded, message.data_start, transaction.committed_at)
+            if message is None or len(self._pending) >= BATCH:
+                await self._send(self._pending)
+                self._pending = []
+                if message is None and transaction is None:
+                    # All that was received is safe, and so is all that the server says it has nothing to send of.
+                    confirmed = max(confirmed, cursor.wal_end)
+                cursor.send_feedback(flush_lsn=confirmed, force=True)
+            if message is None:
+                try:
+                    await readable(cursor.fileno(), IDLE_S)
+                except TimeoutError:
+                    cursor.send_feedback(flush_lsn=confirmed, reply=True, force=True)
 
     async def _take(self, message: Message, lsn: int, committed_at: float) -> None:
         match message:

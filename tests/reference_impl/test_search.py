@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import csv
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -17,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reference_impl.search.cache import AnswerCache
+from reference_impl.search.cdc import readable
 from reference_impl.search.pgoutput import Decoder
 from reference_impl.settings import Settings
 from tests.reference_impl.searching import (
@@ -256,6 +258,24 @@ def test_document_that_is_refused_does_not_stop_the_others(stack):
     httpx.post(f"{url}/flashcrowd-users/_refresh")
     assert [hit["name"] for hit in search(stack, good, "users").json()["results"]] == [good]
     httpx.post(f"{url}/_bulk", content=b'{"delete": {"_index": "flashcrowd-users", "_id": "b"}}\n')
+
+
+def test_capture_does_not_turn_in_circles_over_what_it_has_not_read_yet():
+    """While it waits for the broker; what is there already counts as soon as it asks again."""
+    ours, theirs = socket.socketpair()
+
+    async def run():
+        theirs.send(b"a")
+        await readable(ours.fileno(), 10)
+        watched_on = asyncio.get_running_loop().remove_reader(ours.fileno())
+        await readable(ours.fileno(), 10)
+        ours.recv(1)
+        with pytest.raises(TimeoutError):
+            await readable(ours.fileno(), 0.01)
+        return watched_on
+
+    with ours, theirs:
+        assert not asyncio.run(run())
 
 
 @given(st.binary(max_size=60), st.sampled_from(b"BCRIUDTOYMX"))
