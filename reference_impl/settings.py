@@ -50,7 +50,9 @@ class Settings:
     search engine. Database, bucket and Redis are each one's own."""
     kafka_storage: str = "memory"
     """Where the embedded broker keeps its log. ``memory``: fast, but with the broker dies what was accepted and not applied yet.
-    ``store``: in the object store; nothing dies with the broker, and an acknowledgement takes several times as long."""
+    ``store``: in the object store; nothing dies with the broker, and an acknowledgement takes several times as long.
+    A record costs it the more CPU the longer its log is, of which it forgets nothing: 0.5 ms at first, 1.2 ms after 20,000
+    batches in a partition. For hours under load take Apache Kafka, by ``kafka_bootstrap``."""
     redis_url: str = ""
     """Redis or Valkey; empty: start an embedded Valkey."""
     s3_url: str = ""
