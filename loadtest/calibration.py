@@ -151,10 +151,11 @@ def calibrate(traces: Sequence[Trace], linger_s: float) -> Calibration:
         f"at most {max(collections_s, default=0.0) * 1000:.1f} ms each: they are in the times"
     )
     for run in every:
-        rate = run.requests / run.window_s
+        rate, stalls = run.requests / run.window_s, run.trace.header.get("stalls")
         made.notes.append(
             f"{rate:.0f} requests/s{' in bursts' * run.in_bursts}: {run.cpu_per_request_s * 1e6:.0f} us of CPU a request, "
             f"background {run.background_ratio:.1%}, probe {run.probe_s * 1e6:.1f} us, late sends {run.trace.header['late_ratio']:.2%}"
+            + (f", core away {stalls['ratio']:.2%}" if stalls else "")
         )
     return made
 

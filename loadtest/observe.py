@@ -126,6 +126,9 @@ def show(trace: Trace, path: Path) -> None:
     if "late_ratio" in trace.header:
         late, bound = trace.header["late_ratio"], trace.header["late_bound_s"]
         console.print(f"{late:.2%} of the sends were more than {bound * 1000:g} ms late", highlight=False)
+    if stalls := trace.header.get("stalls"):
+        away = f"{stalls['ratio']:.2%} of the time, {stalls['longest_s'] * 1000:.0f} ms at the longest"
+        console.print(f"the system's core was away for {away}", highlight=False)
     if used := cpu_us_per_request(trace):
         parts = ", ".join(f"{role} {value:.0f}" for role, value in used.items())
         console.print(f"CPU per request beyond idleness: {sum(used.values()):.0f} us ({parts})", highlight=False)

@@ -8,6 +8,7 @@ A trace is a folder:
 | `milestones.parquet` | `recording.MILESTONE_COLUMNS`; started when the client had its answer, on both sides |
 | `spans.otlp.jsonl` | OTLP JSON lines (observed traces only) |
 | `counters.jsonl` | a line every quarter of a second (observed traces only): `counters.py` |
+| `stalls.jsonl` | a line whenever the system's core had been away (observed traces only): `stalls.py` |
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ FORMAT = "flashcrowd-trace/1"
 COLUMNS = (*ROW_COLUMNS, "post")
 """Those of raw rows, and the post that a request is about (0: none)."""
 _KEY = b"flashcrowd"
-_NAMED = ("trace.parquet", "milestones.parquet", "spans.otlp.jsonl", "counters.jsonl")
+_NAMED = ("trace.parquet", "milestones.parquet", "spans.otlp.jsonl", "counters.jsonl", "stalls.jsonl")
 
 
 @dataclass(frozen=True)
