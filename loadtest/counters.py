@@ -17,7 +17,7 @@ import signal
 import sys
 import time
 from pathlib import Path
-from types import FrameType
+from threading import Event
 from typing import Any
 
 EVERY_S = 0.25
@@ -73,18 +73,19 @@ def sample(named: dict[str, list[int]], core: int, own: int) -> dict[str, Any]:
     }
 
 
+def told_to_stop() -> Event:
+    """Set once somebody interrupts or terminates this process."""
+    told = Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: told.set())
+    return told
+
+
 def main() -> int:
     """Sample until told to stop."""
     out, core, own = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     roots = {name: [int(pid) for pid in pids.split(",")] for name, _, pids in (part.partition("=") for part in sys.argv[4:])}
-    stop = False
-
-    def stopped(_number: int, _frame: FrameType | None) -> None:
-        nonlocal stop
-        stop = True
-
-    signal.signal(signal.SIGTERM, stopped)
-    signal.signal(signal.SIGINT, stopped)
+    stop = told_to_stop()
     os.nice(10)
     if hasattr(os, "SCHED_IDLE"):  # nice alone lets a sample finish its slice while the generator should send
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
@@ -97,7 +98,7 @@ def main() -> int:
             file.write(json.dumps(sample(named, core, own)) + "\n")
             file.flush()
             following_s += EVERY_S
-            if stop:
+            if stop.is_set():
                 return 0
             time.sleep(max(0.0, following_s - time.monotonic()))
     return 0

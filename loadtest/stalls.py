@@ -12,12 +12,12 @@ from __future__ import annotations
 import gc
 import json
 import os
-import signal
 import sys
 import time
 from pathlib import Path
-from types import FrameType
 from typing import Any, TypedDict
+
+from loadtest.counters import told_to_stop
 
 EVERY_S = 0.004
 """Between two looks: costs 0.8 % of a core. A stall shorter than this may pass unseen."""
@@ -43,14 +43,7 @@ def stalls_of(lines: list[dict[str, Any]], from_s: float, to_s: float) -> Stalls
 def main() -> int:
     """Look until told to stop."""
     out, core = Path(sys.argv[1]), int(sys.argv[2])
-    stop = False
-
-    def stopped(_number: int, _frame: FrameType | None) -> None:
-        nonlocal stop
-        stop = True
-
-    signal.signal(signal.SIGTERM, stopped)
-    signal.signal(signal.SIGINT, stopped)
+    stop = told_to_stop()
     with out.open("w") as file:
         try:
             os.sched_setaffinity(0, {core})
@@ -60,7 +53,7 @@ def main() -> int:
             return 0
         gc.disable()
         looked_s = time.perf_counter()
-        while not stop:
+        while not stop.is_set():
             time.sleep(EVERY_S)
             now_s = time.perf_counter()
             late_s = now_s - looked_s - EVERY_S
