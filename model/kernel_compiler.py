@@ -268,14 +268,14 @@ class Writer(Text):
     def load(self, place: str, kind: str, mark: str) -> Value:
         """A number from memory."""
         loaded = self.value(SEEN_AS[kind], f"load {STORED[kind]}, ptr {place}, {self.unit.place(mark)}")
-        if STORED[kind] in ("i32", "i8"):
+        if STORED[kind] in ("i32", "i16", "i8"):
             return self.value(INT, f"sext {STORED[kind]} {loaded.text} to i64")
         return loaded
 
     def put(self, place: str, kind: str, mark: str, value: Value) -> None:
         """A number to memory."""
         text = self.converted(value, SEEN_AS[kind]).text
-        if STORED[kind] in ("i32", "i8"):
+        if STORED[kind] in ("i32", "i16", "i8"):
             text = self.value(INT, f"trunc i64 {text} to {STORED[kind]}").text
         self.add(f"store {STORED[kind]} {text}, ptr {place}, {self.unit.place(mark)}")
 

@@ -66,8 +66,8 @@ def column_kind(number: str) -> Column:
 
 INT, WORD, FLOAT = Kind("whole number", "i64"), Kind("word", "i64"), Kind("float", "double")
 TRUTH, NOTHING = Kind("truth value", "i1"), Kind("nothing", "void")
-STORED = {"f8": "double", "i8": "i64", "u8": "i64", "i4": "i32", "i1": "i8"}  # in memory
-SEEN_AS = {"f8": FLOAT, "i8": INT, "u8": WORD, "i4": INT, "i1": INT}  # whole numbers are all of 64 bits
+STORED = {"f8": "double", "i8": "i64", "u8": "i64", "i4": "i32", "i2": "i16", "i1": "i8"}  # in memory
+SEEN_AS = {"f8": FLOAT, "i8": INT, "u8": WORD, "i4": INT, "i2": INT, "i1": INT}  # whole numbers are all of 64 bits
 
 
 @dataclass(frozen=True)

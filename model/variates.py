@@ -1,7 +1,7 @@
 """Random variates by key: the same (seed, stream, origin, path, attempt) gives the same number, in any order, in any engine.
 
     stream_of(seed, name)      a row's stream: a hash of what it is called, so that adding rows elsewhere moves no other number
-    key_of(stream, ...)        splitmix64's finaliser over a chained key -> 64 random bits
+    key_of(stream, ...)        splitmix64's finaliser over a chained key -> 64 random bits; in two steps, `place_of` and `bits_at`
     unit(bits)                 52 bits, centred, in the open interval (0, 1)
     draw(distribution, key)    one variate
 
@@ -83,10 +83,21 @@ def path_of(path: Any, ordinal: Any) -> Any:
 
 
 @compiled
-def key_of(stream: Any, origin: Any, path: Any, attempt: Any) -> Any:
+def place_of(origin: Any, path: Any, attempt: Any) -> Any:
+    """A position, the same in all streams."""
+    return mix(((mix((WORD(origin) * GOLDEN + WORD(attempt)) & MASK) ^ WORD(path)) + GOLDEN) & MASK)
+
+
+@compiled
+def bits_at(stream: Any, place: Any) -> Any:
     """The 64 bits that belong to one draw: a stream, and a position in it."""
-    place = mix((WORD(origin) * GOLDEN + WORD(attempt)) & MASK) ^ WORD(path)
-    return mix((WORD(stream) ^ mix((place + GOLDEN) & MASK)) & MASK)
+    return mix((WORD(stream) ^ place) & MASK)
+
+
+@compiled
+def key_of(stream: Any, origin: Any, path: Any, attempt: Any) -> Any:
+    """The same in one step."""
+    return bits_at(stream, place_of(origin, path, attempt))
 
 
 @compiled

@@ -100,6 +100,8 @@ class Compiled:
             raise TypeError(f"the compiled engine needs a CompiledClock, not {type(env).__name__}")
         if len(tables.milestones) > 64:
             raise ValueError(f"the compiled engine has room for 64 milestones, not {len(tables.milestones)}")
+        if len(tables.first_row) > np.iinfo(np.int16).max:
+            raise ValueError(f"the compiled engine has room for 32,767 operations, not {len(tables.first_row)}")
         self.tables, self.env, self.warmup_s, self.observer = tables, env, warmup_s, observer
         self.features = covering(needed_by(tables)) if features is None else features
         self._kernel = k.kernel_with(self.features)
@@ -225,11 +227,10 @@ class Compiled:
     def next_s(self) -> float:
         """When the traffic's next event is due; now, if somebody is on the agenda or must be told something."""
         memory = self.memory
-        if memory.table("lines")["head"][0] >= 0 or memory.get("told_first") < memory.get("told_len"):
+        if memory.get("first_ready") >= 0 or memory.get("told_first") < memory.get("told_len"):
             return float(self.env.now)
         heap_s = float(memory.table("heap")["time"][0]) if memory.get("heap_len") else math.inf
-        stream = memory.get("stream")
-        return heap_s if stream < 0 else min(heap_s, float(memory.table("schedules")["time"][stream]))
+        return min(heap_s, float(memory.sim["stream_s"]))
 
     # ---- control, and the end
     def set_servers(self, station: int, servers: int, lose_work: bool = False) -> None:
@@ -282,7 +283,7 @@ class Compiled:
             engine=self.name,
             warmup_s=self.warmup_s,
             end_s=float(self.env.now),
-            operation=requests["operation"].copy(),
+            operation=requests["operation"].astype("i4"),
             arrived_s=requests["arrived"].copy(),
             responded_s=requests["responded"].copy(),
             finished_s=requests["finished"].copy(),

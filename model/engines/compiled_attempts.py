@@ -8,10 +8,10 @@ import numpy as np
 
 from model.engines.compiled_lists import NONE
 from model.engines.compiled_tables import breakers, budgets, recent, steps
-from model.engines.compiled_tasks import variate
+from model.engines.compiled_tasks import drawn
 from model.kernel_cache import part
 from model.tables import DECORRELATED_JITTER, EQUAL_JITTER, JITTER_DRAW, NO_JITTER
-from model.variates import key_of, unit
+from model.variates import bits_at, key_of, unit
 
 
 @part
@@ -91,7 +91,7 @@ def again(sim: Any, task: Any, step: Any) -> bool:
 def pause(sim: Any, task: Any) -> float:
     """How long it waits before that."""
     step = steps(sim, task.try_row)
-    wait_s = variate(sim, step.distribution, step.stream, task.origin, task.path, task.attempt)
+    wait_s = drawn(sim, step.distribution, bits_at(step.stream, task.place_bits))
     u = 1.0
     if step.jitter != NO_JITTER:
         u = unit(key_of(step.stream, np.uint64(task.origin), task.path, np.uint64(task.attempt + JITTER_DRAW)))

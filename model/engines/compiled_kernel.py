@@ -22,6 +22,7 @@ a row's own count decides); otherwise `run` returns `GROW`, and is called again.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -37,15 +38,14 @@ from model.engines.compiled_group import (
 )
 from model.engines.compiled_hosts import catch_up_host, open_host
 from model.engines.compiled_lists import (
-    AGENDA_LINE,
     NONE,
     comes_before,
     fill_vacancy,
     next_number,
-    prepend,
+    next_ready,
     schedule,
     signed,
-    take,
+    to_agenda_first,
     what_of_task,
     whose_task,
 )
@@ -75,7 +75,6 @@ from model.engines.compiled_tables import (
     heap,
     hosts,
     integers,
-    lines,
     schedules,
     simulation,
     stations,
@@ -127,7 +126,7 @@ def go_on(sim: Any, i: int) -> None:
             return
         becomes = perform(sim, i)
         if becomes == WANTS:  # first there must be room for what the row adds
-            prepend(sim, AGENDA_LINE, i)
+            to_agenda_first(sim, i)
         if becomes != HERE:
             return
 
@@ -187,11 +186,12 @@ def next_arrival(sim: Any, who: int) -> None:
         if sim.stream < 0:
             sim.stream = who
         if sim.stream == who:
-            plan.time, plan.whose, plan.number = sim.now + gap_s, whose_task(sim.requests), next_number(sim)
+            plan.whose, plan.number = whose_task(sim.requests), next_number(sim)
+            sim.stream_s = sim.now + gap_s
         else:
             schedule(sim, gap_s, whose_task(sim.requests), what_of_task(NO_PATH, ARRIVE), who)
     elif sim.stream == who:
-        sim.stream = NONE
+        sim.stream, sim.stream_s = NONE, math.inf
 
 
 @part
@@ -211,11 +211,14 @@ def short(sim: Any) -> bool:
 @part
 def stream_is_next(sim: Any) -> bool:
     """Does the next request of the schedule that is kept outside the heap come before all events in it?"""
+    first = heap(sim, 0)  # at infinity, if there is none
+    if sim.stream_s != first.time:
+        return bool(sim.stream_s < first.time)
     if sim.stream < 0:
         return False
     plan = schedules(sim, sim.stream)
     return sim.heap_len == 0 or comes_before(
-        plan.time, plan.whose, what_of_task(NO_PATH, ARRIVE), plan.number, heap(sim, 0)
+        sim.stream_s, plan.whose, what_of_task(NO_PATH, ARRIVE), plan.number, first
     )
 
 
@@ -226,10 +229,8 @@ def run(sim: Any, limit_s: float, inclusive: bool) -> int:
         if sim.spare_turns <= 0 and short(sim):
             return GROW
         sim.spare_turns -= 1
-        i = lines(sim, AGENDA_LINE).head
-        if i >= 0:
-            take(sim, AGENDA_LINE, i)
-            go_on(sim, i)
+        if sim.first_ready >= 0:
+            go_on(sim, next_ready(sim))
             continue
         if sim.vacant:
             fill_vacancy(sim)
@@ -239,7 +240,7 @@ def run(sim: Any, limit_s: float, inclusive: bool) -> int:
         if sim.heap_len == 0 and not from_stream:
             return DONE
         first = heap(sim, 0)
-        time = schedules(sim, sim.stream).time if from_stream else first.time
+        time = sim.stream_s if from_stream else first.time
         if time > limit_s or (time == limit_s and not inclusive):
             return DONE
         if sim.broken:
@@ -251,7 +252,6 @@ def run(sim: Any, limit_s: float, inclusive: bool) -> int:
             what, number, who = first.what, first.number, first.who
             sim.vacant = 1
             happen(sim, what, number, who)
-        sim.events += 1
 
 
 @part

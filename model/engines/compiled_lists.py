@@ -1,7 +1,7 @@
 """Where tasks and events stand: lines of tasks, the heap of timed events, and the heap of those who share a station.
 
 Lines and the sharing heap are linked through the tasks themselves (a task is in one place at a time), so they need no memory of
-their own and a task can be taken out anywhere. Line 0 is the agenda.
+their own and a task can be taken out anywhere. Line 0 is the agenda, its first task apart.
 
 A timed event is (time, whose, what, number, who): the first three are its time and content key (`order.py`), `number` says which
 of two with the same key was scheduled first, and `who` is the task, schedule or record it concerns. Nobody removes an event from
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from model.engines.compiled_tables import float_bits, heap, lines, tasks
-from model.kernel_cache import part
+from model.kernel_cache import part, seldom
 
 AGENDA_LINE = 0
 NONE = -1
@@ -88,6 +88,44 @@ def signed(word: Any) -> Any:
 def bits_of(key: float) -> Any:
     """The bits of a key, to be hashed; the two zeros are one key."""
     return float_bits(key + 0.0)
+
+
+# ---- the agenda: mostly there is one task on it, which needs no line
+@part
+def to_agenda(sim: Any, i: int) -> None:
+    """Put a task at the end of the agenda."""
+    if sim.first_ready < 0:
+        sim.first_ready = i
+    else:
+        append(sim, AGENDA_LINE, i)
+
+
+@part
+def to_agenda_first(sim: Any, i: int) -> None:
+    """Put a task at the head of the agenda."""
+    if sim.first_ready >= 0:
+        prepend(sim, AGENDA_LINE, sim.first_ready)
+    sim.first_ready = i
+
+
+@part
+def next_ready(sim: Any) -> int:
+    """Take the first task off the agenda; there is one."""
+    i = sim.first_ready
+    second = lines(sim, AGENDA_LINE).head
+    sim.first_ready = second
+    if second >= 0:
+        take(sim, AGENDA_LINE, second)
+    return int(i)
+
+
+@seldom
+def leave_agenda(sim: Any, i: int) -> None:
+    """Take a task off the agenda, wherever it stands."""
+    if i == sim.first_ready:
+        next_ready(sim)
+    else:
+        take(sim, AGENDA_LINE, i)
 
 
 # ---- keys: the two words of order.traffic_key and order.system_key
@@ -208,8 +246,9 @@ def fill_vacancy(sim: Any) -> None:
     last = heap(sim, sim.heap_len)
     time, whose, what, number, who = last.time, last.whose, last.what, last.number, last.who
     last.time = math.inf
-    event = heap(sim, sink(sim, time, whose, what, number))
-    event.time, event.whose, event.what, event.number, event.who = time, whose, what, number, who
+    if sim.heap_len > 0:
+        event = heap(sim, sink(sim, time, whose, what, number))
+        event.time, event.whose, event.what, event.number, event.who = time, whose, what, number, who
 
 
 # ---- who shares a station, by work_s and then by turn: a pairing heap (Fredman et al. 1986); returns are roots, -1 for empty

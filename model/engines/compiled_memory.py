@@ -11,7 +11,8 @@ from model import tables as t
 from model.engines import compiled_tables as c
 from model.engines.compiled_kernel import REHASH
 
-_TURNS = 8  # the kernel looks whether there is room every so many turns
+_TURNS = 8  # the kernel looks whether there is room every so many turns,
+_TURN_ROWS = 2048  # or even less often, where so many rows will do for more
 _FIRST_ROWS = 64  # tables that follow the load begin with this many rows and double
 
 
@@ -30,6 +31,8 @@ class Memory:
         self.set("margin", 64 + 2 * len(tables.steps) + members)  # rows of one turn, and timers of one group
         self.set("wanted", self.get("margin"))
         self.set("stream", -1)
+        self.sim["stream_s"] = np.inf
+        self.set("first_ready", -1)
         for name in ("tasks", "heap", "log", "told", "marks", "cached", "requests"):
             self._keep(name, self._new(name, _FIRST_ROWS))
         self._free("tasks", "free_task", "idle_tasks", 0)
@@ -136,7 +139,7 @@ class Memory:
     # ---- growth
     def grow(self) -> None:
         """Make room for the kernel's next turn in every table that needs it."""
-        margin = _TURNS * self.get("margin")
+        margin = self._room()
         wanted = self.get("wanted") - self.get("margin") + margin
         self._free_rows("tasks", "free_task", "idle_tasks", wanted)
         self._free_rows("log", "free_record", "idle_records", margin)
@@ -150,6 +153,11 @@ class Memory:
         if self.get("counts_keys"):  # a batch has at most as many keys as there are records, or as poll_max allows
             records = min(len(self._arrays["log"]), int(self._arrays["topics"]["poll_max"].max()))
             self._keep("distinct", np.zeros(1 << (2 * records - 1).bit_length() + 1, "i8"))
+
+    def _room(self) -> int:
+        """Rows for all the turns until the kernel looks again."""
+        margin = self.get("margin")
+        return margin * max(_TURNS, _TURN_ROWS // margin)
 
     def reserve(self, name: str, rows: int) -> None:
         """At least so many rows in all; a table that must grow at least doubles."""
@@ -173,7 +181,7 @@ class Memory:
 
     def add_schedule(self, gaps: int, operations: int, attributes: int, columns: int, count: int) -> int:
         """A row of `schedules`; the addresses' owner is the caller. Returns its number."""
-        row = np.array([(gaps, operations, attributes, columns, 0, count, 0, 0.0, 0)], c.SCHEDULE)
+        row = np.array([(gaps, operations, attributes, columns, 0, count, 0, 0)], c.SCHEDULE)
         self._keep("schedules", np.concatenate([self._arrays["schedules"], row]))
         return len(self._arrays["schedules"]) - 1
 
@@ -197,7 +205,7 @@ class Memory:
         kept = (old["expires_s"] > self.now()) | (old["filler"] >= 0) | (old["linked"] == 1)
         live = int(np.count_nonzero((old["used"] == 1) & kept))
         size = _FIRST_ROWS
-        while size < 4 * (live + _TURNS * self.get("margin")):
+        while size < 4 * (live + self._room()):
             size *= 2
         self._keep("cached_before", old)
         self._keep("cached", np.zeros(size, c.CACHED))

@@ -15,7 +15,7 @@ from model.engines.compiled_attempts import again, begin_attempt, end_attempt, k
 from model.engines.compiled_caches import HIT, WAIT, abandon, evict, expect_no_more, fill, lookup
 from model.engines.compiled_features import CACHES, CHILDREN, HOSTS, TOPICS, TRIES
 from model.engines.compiled_group import catch_up_topic, committed, failed, member_of, mourn, partition_of
-from model.engines.compiled_lists import AGENDA_LINE, NONE, schedule, take, what_of_task, whose_task
+from model.engines.compiled_lists import NONE, leave_agenda, schedule, what_of_task, whose_task
 from model.engines.compiled_stations import (
     TO_HOLD,
     catch_up,
@@ -55,6 +55,7 @@ from model.engines.compiled_tasks import (
     new_child,
     note,
     ready,
+    set_attempt,
     variate,
     wake_after,
 )
@@ -85,7 +86,7 @@ from model.tables import (
     STAGGER,
     TRY,
 )
-from model.variates import key_of, path_of, unit
+from model.variates import bits_at, path_of, unit
 
 HERE, WAITS, WANTS = range(3)  # what becomes of a task after a row
 
@@ -124,7 +125,7 @@ def fail(sim: Any, i: int, failure: int) -> int:
         abandon(sim, i)
     end_attempt(sim, task, True)
     step = steps(sim, task.try_row)
-    task.attempt += 1
+    set_attempt(task, task.attempt + 1)
     if again(sim, task, step):
         task.row = task.try_row
         wake_after(sim, i, pause(sim, task), TIMED)
@@ -137,7 +138,8 @@ def otherwise(sim: Any, i: int) -> int:
     """The try is over in vain."""
     task = tasks(sim, i)
     step = steps(sim, task.try_row)
-    task.attempt, task.try_row = 0, NONE
+    set_attempt(task, 0)
+    task.try_row = NONE
     task.row = step.miss
     return HERE
 
@@ -225,7 +227,7 @@ def crash(sim: Any, k: int, m: int) -> None:
     i = member.batch
     if i >= 0:
         if tasks(sim, i).state == RUNNING:
-            take(sim, AGENDA_LINE, i)
+            leave_agenda(sim, i)
         else:
             withdraw(sim, i)
         let_go(sim, i)
@@ -301,7 +303,7 @@ def acquire(sim: Any, i: int, step: Any) -> int:
 def branches_off(sim: Any, task: Any, step: Any) -> bool:
     """Is this arm not taken?"""
     limit = attribute(task, step.attribute) if step.attribute != NO_ATTRIBUTE else step.probability
-    return bool(unit(key_of(step.stream, np.uint64(task.origin), task.path, np.uint64(task.attempt))) >= limit)
+    return bool(unit(bits_at(step.stream, task.place_bits)) >= limit)
 
 
 @part
@@ -392,7 +394,9 @@ def perform(sim: Any, i: int) -> int:
             task.row = step.miss
     elif TRIES and op == END_TRY:
         end_attempt(sim, task, False)
-        task.try_row, task.attempt, task.deadline = NONE, 0, 0
+        task.try_row, task.deadline = NONE, 0
+        if task.attempt > 0:
+            set_attempt(task, 0)
     elif HOSTS and op == RELEASE:
         release(sim, i, True)
     elif HOSTS and op == SERVE_HELD:

@@ -263,16 +263,21 @@ def first_done(sim: Any, s: int) -> None:
 
 # ---- all
 @part
+def turned_away(station: Any, task: Any, in_line: int) -> bool:
+    """Is there no room for one more, or none for a task as unimportant?"""
+    sheds = 0 <= station.shed_above <= in_line and task.priority >= station.shed_class
+    return bool(sheds or 0 <= station.queue_limit <= in_line)
+
+
+@part
 def enter(sim: Any, s: int, i: int, work_s: float, process: int) -> bool:
     """Begin service or hold a server (`process` says which), or wait for one; False when the waiting room is full."""
     station, task = stations(sim, s), tasks(sim, i)
     catch_up(sim, station)
     station.arrived += 1
     sharing = SHARING and station.discipline == PROCESSOR_SHARING
-    in_line = station.present - station.servers if sharing else station.waiting
     full = sharing or station.busy >= station.servers
-    sheds = 0 <= station.shed_above <= in_line and task.priority >= station.shed_class
-    if full and (sheds or 0 <= station.queue_limit <= in_line):
+    if full and turned_away(station, task, station.present - station.servers if sharing else station.waiting):
         station.rejected += 1
         return False
     task.place, task.entered_s, task.work_s, task.process = s, sim.now, work_s, process

@@ -36,7 +36,7 @@ def extended(base: np.dtype[Any], **kinds: str) -> np.dtype[Any]:
 
 TASK = record(
     i8="origin attributes turn begun",
-    u8="path",
+    u8="path place_bits",
     f8="work_s entered_s alone_s weight lease_key pause_s",
     # what is 0 at birth, and what is NONE, stands together: a few wide stores write it
     i4="""row state place next prev wake
@@ -45,8 +45,8 @@ TASK = record(
           parent_epoch join_epoch pending priority record child process try_held breaker_epoch join_any late""",
 )
 REQUEST = record(
-    f8="arrived responded finished", i4="operation failed_attempts", i1="outcome"
-)  # one place in memory, not six
+    f8="arrived responded finished", i4="failed_attempts", i2="operation", i1="outcome"
+)  # one place in memory, not six; half a line of the processor's cache
 EVENT = record(f8="time", u8="whose what", i4="number who")  # see compiled_lists.py
 LINE = record(i4="head tail")
 STATION = extended(
@@ -85,7 +85,7 @@ RECORD = record(
     f8="key weight arrived_s",
     i4="ordinal publisher next prev buffered partition",
 )
-SCHEDULE = record(i8="gaps operations attributes columns next count number", f8="time", u8="whose")
+SCHEDULE = record(i8="gaps operations attributes columns next count number", u8="whose")
 TOLD = record(i8="request", f8="weight", i4="kind number ordinal")
 CACHED = record(f8="key expires_s", i4="cache used filler head tail linked older newer")  # see compiled_caches.py
 BUDGET_STATE = extended(BUDGET, f8="tokens")
@@ -129,12 +129,12 @@ COLUMNS: dict[str, str] = {
 SIM = np.dtype(
     [
         ("now", "f8"),
+        ("stream_s", "f8"),  # when the schedule that is kept outside the heap has its next request
         ("speed", "f8"),  # an argument of the command that sets one
         *(
             (name, "i8")
             for name in (
                 "numbered",
-                "events",
                 "requests",
                 "told_first",
                 "marked",
@@ -146,6 +146,7 @@ SIM = np.dtype(
                 "heap_len",
                 "vacant",
                 "stream",
+                "first_ready",  # the agenda's first task; the others stand in its line
                 "spare_turns",
                 "told_len",
                 "classes",

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from model.engines.compiled_lists import AGENDA_LINE, NONE, append, prepend, schedule, what_of_task, whose_task
+from model.engines.compiled_lists import NONE, schedule, to_agenda, to_agenda_first, what_of_task, whose_task
 from model.engines.compiled_tables import (
     costs,
     distributions,
@@ -22,7 +22,7 @@ from model.engines.compiled_tables import (
 from model.engines.order import UNDER_WAY, WAKE
 from model.kernel_cache import part
 from model.tables import EVENTS, KEYS
-from model.variates import draw, key_of, path_of
+from model.variates import bits_at, draw, key_of, path_of, place_of
 
 # What a task waits for. FREE: its place in the table is empty. WORKING: a process of a station works for it, or the process that
 # it holds (ON_HELD).
@@ -37,7 +37,7 @@ def ready(sim: Any, i: int) -> None:
     task = tasks(sim, i)
     task.state = RUNNING
     task.wake = 0
-    append(sim, AGENDA_LINE, i)
+    to_agenda(sim, i)
 
 
 @part
@@ -46,7 +46,14 @@ def ready_first(sim: Any, i: int) -> None:
     task = tasks(sim, i)
     task.state = RUNNING
     task.wake = 0
-    prepend(sim, AGENDA_LINE, i)
+    to_agenda_first(sim, i)
+
+
+@part
+def set_attempt(task: Any, attempt: int) -> None:
+    """Which attempt this is; all that the task draws until the next one, it draws at one place."""
+    task.attempt = attempt
+    task.place_bits = place_of(np.uint64(task.origin), task.path, np.uint64(attempt))
 
 
 @part
@@ -57,7 +64,8 @@ def new_task(sim: Any, origin: int, path: Any, row: int, attributes: int, priori
     sim.free_task = task.next
     sim.idle_tasks -= 1
     task.origin, task.path, task.row, task.attributes, task.priority = origin, path, row, attributes, priority
-    task.ordinal = task.spawned = task.attempt = task.failure = task.events = task.keys = task.deadline = 0
+    set_attempt(task, 0)
+    task.ordinal = task.spawned = task.failure = task.events = task.keys = task.deadline = 0
     task.try_row = task.parent = task.topic = task.member = task.held = task.lease_cache = task.breaker = NONE
     task.lease_in_try = 0
     task.weight = 1.0
@@ -117,8 +125,13 @@ def wake_after(sim: Any, i: int, delay_s: float, state: int) -> None:
 @part
 def variate(sim: Any, distribution: int, stream: Any, origin: int, path: Any, attempt: int) -> float:
     """A variate of a distribution of the table at its place."""
+    return drawn(sim, distribution, key_of(stream, np.uint64(origin), path, np.uint64(attempt)))
+
+
+@part
+def drawn(sim: Any, distribution: int, bits: Any) -> float:
+    """The variate that belongs to these bits."""
     d = distributions(sim, distribution)
-    bits = key_of(stream, np.uint64(origin), path, np.uint64(attempt))
     return float(draw(values(sim), d.kind, d.a, d.b, d.c, d.first, d.count, bits))
 
 
@@ -137,7 +150,7 @@ def attribute(task: Any, column: int) -> float:
 @part
 def duration(sim: Any, task: Any, step: Any) -> float:
     """The row's distribution, plus its costs per unit of the task's attributes."""
-    time_s = variate(sim, step.distribution, step.stream, task.origin, task.path, task.attempt)
+    time_s = drawn(sim, step.distribution, bits_at(step.stream, task.place_bits))
     for number in range(step.first_cost, step.first_cost + step.costs):
         cost = costs(sim, number)
         time_s += cost.seconds * attribute(task, cost.attribute)

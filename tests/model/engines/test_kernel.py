@@ -14,6 +14,7 @@ from model import network as net
 from model.engines.choose import available, engine_for, make_environment
 from model.engines.clock import Clock
 from model.engines.compiled import Compiled, CompiledClock
+from model.engines.compiled_tables import RECORDS
 from model.tables import lower
 
 ROOT = Path(kernel_cache.__file__).parent.parent
@@ -106,7 +107,14 @@ def test_tasks_are_recycled_and_only_the_table_of_requests_grows():
     beyond = memory.table("requests").nbytes / n - recorded
     moving = sum(memory.table(name).nbytes for name in ("tasks", "heap", "log", "told", "cached"))
     assert beyond < 20
-    assert moving < 500_000
+    assert moving < 1_500_000  # tasks that stayed would take more than 200 bytes each
+
+
+def test_a_request_takes_half_a_line_of_the_cache_and_operations_have_room_in_it():
+    assert RECORDS["requests"].itemsize == 32
+    many = net.Network(operations=tuple(net.Operation(str(k), (net.Respond(),)) for k in range(1 << 15)))
+    with pytest.raises(ValueError, match="room for 32,767 operations, not 32768"):
+        Compiled(lower(many, 1), CompiledClock())
 
 
 def test_children_that_take_all_free_tasks_leave_room_for_the_batch_of_the_same_turn():
