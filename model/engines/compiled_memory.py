@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -13,13 +16,29 @@ from model.engines.compiled_kernel import REHASH
 
 _TURNS = 8  # the kernel looks whether there is room every so many turns,
 _TURN_ROWS = 2048  # or even less often, where so many rows will do for more
+_MMAP_MAX, _TRIM_THRESHOLD = -4, -1  # names of settings in glibc's malloc.h
+_KEPT_BYTES = 1 << 30
 _FIRST_ROWS = 64  # tables that follow the load begin with this many rows and double
+
+
+@cache
+def keep_freed_memory() -> None:
+    """Have glibc give freed memory to the next run, up to a gigabyte, and not back to the system; elsewhere nothing happens.
+
+    A page that comes from the system is cleared first. Where the system is a guest that must ask its host for each page, that
+    takes as long as all that a short run of M/M/8 does with it.
+    """
+    with suppress(OSError, TypeError, AttributeError):  # no such library, or it has no such setting
+        library = ctypes.CDLL(None)
+        library.mallopt(_MMAP_MAX, 0)  # large blocks come from the heap, too
+        library.mallopt(_TRIM_THRESHOLD, _KEPT_BYTES)
 
 
 class Memory:
     """The tables of one run. `sim` is the record that the kernel knows by its `address`."""
 
     def __init__(self, tables: t.Tables, kernel: Callable[[int, int, int, int, float], int]) -> None:
+        keep_freed_memory()
         self._kernel = kernel
         self.sim = np.zeros((), c.SIM)
         self.address = int(self.sim.ctypes.data)

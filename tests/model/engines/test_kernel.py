@@ -1,5 +1,6 @@
 """The compiled engine's own promises: its clock, its memory, its machine code and its cache."""
 
+import platform
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from model import network as net
 from model.engines.choose import available, engine_for, make_environment
 from model.engines.clock import Clock
 from model.engines.compiled import Compiled, CompiledClock
+from model.engines.compiled_memory import keep_freed_memory
 from model.engines.compiled_tables import RECORDS
 from model.tables import lower
 
@@ -115,6 +117,27 @@ def test_a_request_takes_half_a_line_of_the_cache_and_operations_have_room_in_it
     many = net.Network(operations=tuple(net.Operation(str(k), (net.Respond(),)) for k in range(1 << 15)))
     with pytest.raises(ValueError, match="room for 32,767 operations, not 32768"):
         Compiled(lower(many, 1), CompiledClock())
+
+
+def test_memory_that_a_run_leaves_serves_the_next_without_coming_from_the_system_anew():
+    if platform.libc_ver()[0] != "glibc":
+        keep_freed_memory()  # must do no harm; only glibc has the setting
+        return
+    text = """
+import resource
+import numpy as np
+from model.engines.compiled_memory import keep_freed_memory
+keep_freed_memory()
+for _ in range(2):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    rows = np.ones(1 << 18)  # 512 pages, fewer than what NumPy asks huge ones for
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+    del rows
+"""
+    done = subprocess.run([sys.executable, "-c", text], cwd=ROOT, capture_output=True, text=True, check=True)
+    first, second = map(int, done.stdout.split())
+    assert first > second
+    assert second < 20
 
 
 def test_children_that_take_all_free_tasks_leave_room_for_the_batch_of_the_same_turn():
