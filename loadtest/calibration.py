@@ -89,8 +89,12 @@ class Calibration:
     def close(self, levels: dict[str, Level]) -> None:
         """Take over what the model needs in order to use the CPU that was measured."""
         for role, level in levels.items():
+            if not np.isfinite(level.off_ratio):
+                continue  # it was never seen at work
             self.scale(role, level.scale)
-            if level.cold is not None:
+            if level.cold is None:
+                self.cold.pop(role, None)
+            else:
                 self.cold[role] = level.cold
             self.notes.append(f"{role}: the model's CPU per request is off by {level.off_ratio:.1%} (root mean square of these runs)")
         for role, cold in self.cold.items():

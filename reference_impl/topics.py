@@ -167,7 +167,7 @@ class LogProducer:
 
 
 class LogConsumer:
-    """A member of a topic's consumer group. Only one thread ever touches it; nothing is committed by itself.
+    """A member of a topic's consumer group. One thread at a time touches it; nothing is committed by itself.
 
     Now and then librdkafka (2.16) does not look for its group again after a broker was silent for long: it holds no partitions
     and says nothing, for ever. So a consumer that was given none for ``REJOIN_WITHIN_S`` is replaced by a new one, between two

@@ -5,7 +5,10 @@ import pandas as pd
 import pytest
 
 from loadtest import closure
+from loadtest.calibration import Calibration
+from loadtest.closure import Level
 from loadtest.cold import Cold
+from loadtest.estimates import Estimate
 from loadtest.observed_run import Observed
 from loadtest.traces import Trace
 from scenarios.loader import load_scenario
@@ -55,3 +58,14 @@ def test_what_was_never_seen_at_work_is_left_as_it_is():
     runs = [observed_at(25)]
     runs[0].busy_ratio = {"api": 0.0, "postgres": 0.0}
     assert closure.levels(scenario, runs, STATIONS, set())["api"].scale == 1.0
+
+
+def test_what_closing_found_is_taken_over_whole_or_not_at_all():
+    before = Cold(2.0, 0.001, 1.5)
+    made = Calibration({name: Estimate(1.0, 9, 0.9, 1.1) for name in ("api_read", "database_read_post", "broker_record")})
+    made.cold = dict.fromkeys(("api", "postgres", "kafka"), before)
+    warmer = Cold(3.0, 0.004, 1.0)
+    made.close({"api": Level(0.5, warmer, 0.1), "postgres": Level(2.0, None, 0.1), "kafka": Level(1.0, None, np.inf)})
+    assert [made.times[name].mean_s for name in ("api_read", "database_read_post", "broker_record")] == [0.5, 2.0, 1.0]
+    assert made.cold == {"api": warmer, "kafka": before}  # the database's times are those of all its work, cold or not
+    assert len([note for note in made.notes if "is off by" in note]) == 2

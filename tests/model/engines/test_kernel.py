@@ -99,16 +99,20 @@ def test_what_an_observer_starts_comes_before_the_next_word():
 
 
 def test_tasks_are_recycled_and_only_the_table_of_requests_grows():
-    env = CompiledClock()
-    engine = Compiled(lower(QUEUE, 1), env)
+    def after(n):
+        env = CompiledClock()
+        engine = Compiled(lower(QUEUE, 1), env)
+        engine.arrive(np.full(n, 1.25), np.zeros(n, "i4"), np.zeros((n, 0)))
+        env.run()
+        return engine.memory
+
     n = 50_000
-    engine.arrive(np.full(n, 1.25), np.zeros(n, "i4"), np.zeros((n, 0)))
-    env.run()
-    memory = engine.memory
+    shorter, longer = after(n), after(4 * n)
     recorded = 3 * 8
-    beyond = memory.table("requests").nbytes / n - recorded
-    moving = sum(memory.table(name).nbytes for name in ("tasks", "heap", "log", "told", "cached"))
-    assert beyond < 20
+    assert shorter.table("requests").nbytes / n - recorded < 20
+    for name in ("tasks", "heap", "log", "told", "cached"):
+        assert longer.table(name).nbytes == shorter.table(name).nbytes
+    moving = sum(shorter.table(name).nbytes for name in ("tasks", "heap", "log", "told", "cached"))
     assert moving < 1_500_000  # tasks that stayed would take more than 200 bytes each
 
 
