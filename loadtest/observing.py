@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -20,7 +21,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from loadtest.both_sides import CompareError, Reference, environment, progress, started
-from loadtest.open_generator import Plan
+from loadtest.open_generator import MOST_CONNECTIONS, Plan
 from loadtest.recording import MILESTONE_COLUMNS, OUTCOME_OF_STATUS, UNFINISHED
 from loadtest.stalls import Stalls, stalls_of
 from loadtest.tokens import sign
@@ -102,6 +103,14 @@ def messages(
     return made
 
 
+def _allow_files(count: int) -> None:
+    """Let this process's children, the generator and the reference, open so many files where the machine allows them."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = count if hard == resource.RLIM_INFINITY else min(count, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 def in_bursts(at_s: np.ndarray, burst_s: float) -> np.ndarray:
     """Arrivals held back until the end of their `burst_s` seconds; as they are where that is 0."""
     return np.ceil(at_s / burst_s) * burst_s if burst_s > 0 else at_s
@@ -122,6 +131,7 @@ class Bench:
 
         self._stack.callback(self.reference.down)
         self.folder.mkdir(parents=True, exist_ok=True)
+        _allow_files(2 * MOST_CONNECTIONS)
         try:
             self.reference.up()
             self.graph = build_graph(self.scenario.population, self.seed)
