@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
@@ -69,3 +73,12 @@ def rate(text: str) -> float:
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
     return value
+
+
+@contextmanager
+def as_file(document: str, name: str = "scenario") -> Iterator[str]:
+    """The path of a file that holds a scenario's text meanwhile: whatever reads scenarios reads files."""
+    with tempfile.TemporaryDirectory(prefix="flashcrowd-") as folder:
+        path = Path(folder) / f"{name}.toml"
+        path.write_text(document)
+        yield str(path)

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from loadtest.arguments import Parser
+from loadtest.arguments import Parser, as_file
 
 if TYPE_CHECKING:
     from loadtest.calibration import Calibration
@@ -53,7 +53,6 @@ ABSENT_TIMES, ABSENT_COSTS = ("database_notify_batch", "database_connect", "cdc_
 def document_of(document: dict[str, Any], made: Calibration, shared_host: bool = True) -> dict[str, Any]:
     """A scenario's document with what was measured in place."""
     from loadtest.estimates import Estimate
-    from loadtest.unsteady import HOLDS_S
 
     made.times |= dict.fromkeys(ABSENT_TIMES, Estimate(0.0, 0, 0.0, 0.0))
     made.costs_s |= dict.fromkeys(ABSENT_COSTS, (0.0, "no such process ran"))
@@ -66,8 +65,9 @@ def document_of(document: dict[str, Any], made: Calibration, shared_host: bool =
     document.pop("answer", None)  # of the scenario before it was calibrated
     if shared_host:
         document["hosts"] = {"machine": {**HOST, "speed": round(float(made.speed), 4)}}
-        if made.speed_cv > 0:
-            document["hosts"]["machine"] |= {"speed_cv": round(made.speed_cv, 4), "speed_holds_ms": HOLDS_S * 1000}
+        if made.unsteady.cv > 0:
+            varies = made.unsteady
+            document["hosts"]["machine"] |= {"speed_cv": round(varies.cv, 4), "speed_holds_ms": round(varies.holds_s * 1000)}
         for station in ON_HOST:
             document["stations"][station]["host"] = "machine"
         for role, cold in made.cold.items():
@@ -84,6 +84,7 @@ def text_of(document: dict[str, Any], made: Calibration, about: Sequence[str]) -
     said |= {f"{name}_us": text for name, (_, text) in made.costs_s.items()}
     said["speed"] = "measured: one less the share of the core that idle and other processes take"
     said["speed_cv"] = "measured: what the CPU of several roles for the same work varies together"
+    said["speed_holds_ms"] = "measured: how fast that dies out from window to window"
     lines = [f"# {line}" for line in about]
     section = ""
     for line in as_toml(Document("calibrated", document, {}, {})).splitlines():
@@ -124,14 +125,10 @@ def calibrated(folders: Sequence[Path]) -> tuple[str, Calibration]:
 
 
 def _scenario_of(text: str) -> Scenario:
-    import tempfile
-
     from scenarios.loader import load_scenario
 
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "calibrated.toml"
-        path.write_text(text)
-        return load_scenario(str(path))
+    with as_file(text) as path:
+        return load_scenario(path)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -32,7 +32,7 @@ from loadtest.cold import Cold, cold_of
 from loadtest.estimates import LEAST_S, Estimate, estimate, line, middle
 from loadtest.observed_run import NETWORKED, Observed, alone, cpu_of, observed, own_parts, own_time_s, pooled_idle
 from loadtest.otlp_spans import Span
-from loadtest.unsteady import HOLDS_S, speed_cv
+from loadtest.unsteady import Unsteady, unsteady
 
 if TYPE_CHECKING:
     from loadtest.traces import Trace
@@ -71,7 +71,7 @@ class Calibration:
     times: dict[str, Estimate] = field(default_factory=dict)
     costs_s: dict[str, tuple[float, str]] = field(default_factory=dict)
     speed: float = 1.0
-    speed_cv: float = 0.0
+    unsteady: Unsteady = field(default_factory=Unsteady)
     cold: dict[str, Cold] = field(default_factory=dict)
     idle_ratio: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -145,9 +145,10 @@ def calibrate(traces: Sequence[Trace], linger_s: float) -> Calibration:
     _cold(made, cold)
     background = float(np.mean([run.background_ratio for run in runs]))
     made.speed = 1.0 - background
-    made.speed_cv = speed_cv(runs, {name: float(np.mean([cpu_of(span) for span in found])) for name, found in isolated.items() if found})
+    made.unsteady = unsteady(runs, {name: float(np.mean([cpu_of(span) for span in found])) for name, found in isolated.items() if found})
     made.notes.append(
-        f"the host's speed varies by {made.speed_cv:.1%} for {HOLDS_S * 1000:g} ms on the average: what roles' CPU varies together"
+        f"the host's speed varies by {made.unsteady.cv:.1%} for {made.unsteady.holds_s * 1000:g} ms on the average: "
+        "what roles' CPU varies together"
     )
     collections_s = [s.took_s for run in every for s in run.spans if s.name == "gc"]
     made.notes.append(

@@ -4,7 +4,7 @@
 
 A JSON line every quarter of a second: `at_s` (epoch), `processes` (name -> [CPU s, run delay s, times scheduled], of all threads and
 descendants since each began), `steal_s` and `busy_s` of all cores, and `probe_s`: CPU time of a fixed piece of work on core CORE. The
-sampling itself runs on core OWN.
+sampling itself runs on core OWN, and only while nothing else wants to: the generator's core is that one.
 """
 
 from __future__ import annotations

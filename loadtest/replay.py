@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from loadtest.arguments import Parser, scenario_of
+from loadtest.arguments import Parser, as_file, scenario_of
 
 if TYPE_CHECKING:
     from loadtest.traces import Trace
@@ -139,13 +139,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _scenario(arguments: argparse.Namespace, trace: Trace) -> Scenario:
-    import tempfile
-
     if arguments.scenario:
         return scenario_of(arguments)[0]
     if not trace.header.get("document"):
         raise ValueError(f"{arguments.trace}: does not say its scenario; give --scenario")
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"{trace.header['scenario']}.toml"
-        path.write_text(trace.header["document"])
-        return scenario_of(arguments, str(path))[0]
+    with as_file(trace.header["document"], trace.header["scenario"]) as path:
+        return scenario_of(arguments, path)[0]

@@ -107,15 +107,17 @@ class Validation:
 
         return Bench(scenario, self.seed, self.scratch / "state", self.scratch, self.cores)
 
-    def calibrate(self, bench: Bench) -> None:
-        """Pilot, calibration runs, `calibrated.toml`, the knee."""
+    def calibrate(self) -> None:
+        """Pilot, calibration runs, each on a reference of its own as held-out runs are, `calibrated.toml`, the knee."""
         from loadtest.calibrate import calibrated
         from loadtest.observed_run import observed
 
         def look(rate_per_s: float, length_s: float, seed: int, name: str, burst_s: float = 0.0) -> Trace:
             scenario = at_rate(self.base, rate_per_s, length_s)
             folder, label = self.out / "calibration" / name, f"{name}, {rate_per_s:.0f}/s"
-            return bench.observe(scenario, seed, folder, document=self.document, label=label, burst_s=burst_s)
+            with self.bench(self.base) as bench:
+                self.graph = bench.graph
+                return bench.observe(scenario, seed, folder, document=self.document, label=label, burst_s=burst_s)
 
         seen = observed(look(PILOT_PER_S, PILOT_S, self.seed + 1, "pilot"), with_spans=False)
         guess_per_s = max(1 - seen.background_ratio, 0.2) / max(seen.cpu_per_request_s, 1e-4)
@@ -133,7 +135,6 @@ class Validation:
         text, made = calibrated(folders)
         self.notes, self.idle_ratio = made.notes, made.idle_ratio
         self.calibrated.write_text(text)
-        self.graph = bench.graph
         self.knee_per_s = self.knee(guess_per_s)
         _say(f"the model's knee is at {self.knee_per_s:.0f} requests/s")
 
@@ -249,13 +250,12 @@ def _seed_of(plan: Plan, load: float) -> int:
 def run(work: Validation) -> dict[str, Any]:
     """All of it; returns the document."""
     plan = work.plan
-    with work.bench(work.base) as bench:
-        work.calibrate(bench)
-        predicted = {load: work.predict(load, (), _seed_of(plan, load)) for load in plan.loads}
-        designed = {name: work.foresee(DESIGN_LOAD, _overrides(name), 500) for name in plan.designs}
-        cells = {load: work.foresee(load, (), _seed_of(plan, load)) for load in plan.loads}
-        foreseen = {"knee_per_s": work.knee_per_s, "loads": {str(k): v for k, v in cells.items()}, "designs": designed}
-        (work.out / "predictions.json").write_text(json.dumps(foreseen, indent=2) + "\n")
+    work.calibrate()
+    predicted = {load: work.predict(load, (), _seed_of(plan, load)) for load in plan.loads}
+    designed = {name: work.foresee(DESIGN_LOAD, _overrides(name), 500) for name in plan.designs}
+    cells = {load: work.foresee(load, (), _seed_of(plan, load)) for load in plan.loads}
+    foreseen = {"knee_per_s": work.knee_per_s, "loads": {str(k): v for k, v in cells.items()}, "designs": designed}
+    (work.out / "predictions.json").write_text(json.dumps(foreseen, indent=2) + "\n")
     _say("predictions are written; now the real system")
     for number, (load, repeat) in enumerate(plan.order, 1):
         _say(f"run {number} of {len(plan.order)}")
@@ -306,7 +306,7 @@ def document(
             how = {"slower": slowdowns.get(load), "host": effect != NO_HOST}
             changed = work.foresee(load, overrides, _seed_of(plan, load), **how)
             without += validation.cell_rows(load, "", mine, changed, None)
-        effects.append({"effect": effect, "medians": validation.medians(without)})
+        effects.append({"effect": effect, "medians": validation.medians(without, "load")})
     top = max(plan.loads)
     saturated = [run for run in runs if run.load == top and not run.design]
     return {
@@ -322,6 +322,7 @@ def document(
             "model_per_s": sum(c["per_s"] for c in cells[top].values() if c["kind"] == "operation"),
         },
         "medians": validation.medians(held_out),
+        "medians_of_loads": validation.medians(held_out, "load"),
         "effects": effects,
         "rankings": [
             validation.rank(one, designed, {name: [r for r in runs if r.design == name and not r.rejected] for name in plan.designs})
@@ -358,7 +359,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"flashcrowd validate: {error}", file=sys.stderr)
         return 2
     count = 1 + len(validation.CALIBRATION_RUNS) + len(plan.order) + len(plan.designs) * plan.design_repeats
-    starts = 1 + len(plan.order) + len(plan.designs)
+    starts = 1 + len(validation.CALIBRATION_RUNS) + len(plan.order) + len(plan.designs)
     about_s = count * (plan.run_s + PER_RUN_S) + starts * PER_REFERENCE_S + 60
     _say(f"{count} runs of {plan.run_s:g} s and {starts} starts of the reference: about {about_s / 60:.0f} minutes")
     try:

@@ -73,28 +73,46 @@ def _rankings(made: dict[str, Any]) -> list[list[str]]:
     return rows
 
 
+def _runs(made: dict[str, Any]) -> list[list[str]]:
+    return [
+        [
+            run["design"] or f"{run['load']:.0%}", f"{run['cpu_per_request_s'] * 1e6:,.0f}", percent(run["busy_ratio"]),
+            percent(run["answered_ratio"]), f"{run['probe_s'] * 1e6:.0f}", percent(run["late_ratio"]), percent(run["steal_ratio"]),
+            percent(run["stalls"] and run["stalls"]["ratio"]), run["rejected"],
+        ]
+        for run in sorted(made["runs"], key=lambda run: (run["design"], run["load"]))
+    ]  # fmt: skip
+
+
+_MEDIANS = ["statistic", "cells", "error", "normalised by CPU", "aim", "run-to-run spread", "within noise"]
 _HEADS = {
-    "medians": ["statistic", "cells", "error", "normalised by CPU", "aim", "run-to-run spread", "within noise"],
+    "medians": _MEDIANS,
+    "medians_of_loads": _MEDIANS,
     "effects": ["left out (normalised by CPU)", "mean", "p50", "p95", "p99"],
     "rankings": ["question", "predicted", "measured", "outcome"],
+    "runs": ["load", "CPU a request (us)", "core busy", "answered", "probe (us)", "sent late", "steal", "core away", "rejected"],
     "cells": ["load", "", "", "n", "real", "predicted", "error", "normalised", "spread", "verdict"],
 }
 
 
 def tables(made: dict[str, Any]) -> dict[str, list[list[str]]]:
-    """The four tables as text."""
+    """All tables as text."""
     return {
         "medians": _medians(made["medians"]),
+        "medians_of_loads": _medians(made["medians_of_loads"]),
         "rankings": _rankings(made),
         "effects": _effects(made),
+        "runs": _runs(made),
         "cells": _cells(made["rows"]),
     }
 
 
 _TITLES = {
-    "medians": "Median absolute errors of held-out cells below 80 % of the knee",
+    "medians": "Median absolute errors of held-out cells below 80 % utilisation, as measured",
+    "medians_of_loads": "The same below 80 % of the predicted knee",
     "effects": "What each effect is worth: median absolute errors without it",
     "rankings": "Designs, predicted before they were measured",
+    "runs": "All runs",
     "cells": "All cells",
 }
 
@@ -160,7 +178,7 @@ def show(made: dict[str, Any], folder: Path) -> None:
 
     console = Console() if sys.stdout.isatty() else Console(width=150)
     found = tables(made)
-    for name in ("cells", "rankings", "effects", "medians"):
+    for name in reversed(found):
         table = Table(title=_TITLES[name], title_justify="left")
         for number, head in enumerate(_HEADS[name]):
             table.add_column(head, justify="left" if number == 0 or name == "rankings" else "right")

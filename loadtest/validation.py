@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from loadtest.cells import STATISTICS
-from loadtest.stalls import Stalls
 
 if TYPE_CHECKING:
     from loadtest.observed_run import Observed
+    from loadtest.stalls import Stalls
 
 CALIBRATION_RUNS = ((0.25, 0.0), (0.35, 0.25), (0.45, 0.0), (0.45, 0.0), (0.35, 0.25), (0.25, 0.0))
 """Share of a core as the pilot sees it, and for how many seconds arrivals are held back to come at once; 0: as they come."""
@@ -221,6 +221,7 @@ def cell_rows(
             again = normalised[name][column] if normalised and name in normalised else None
             rows.append({
                 "load": load, "design": design, "name": name, "kind": model["kind"], "statistic": key, "n": fewest, "runs": len(kept),
+                "busy": float(np.median([run.busy_ratio for run in shown])),
                 "real": middle, "predicted": model[column], "error": error, "spread": spread,
                 "error_normalised": again / middle - 1 if again is not None and middle else float("nan"),
                 "verdict": verdict(shown, bool(kept), error, spread),
@@ -244,13 +245,16 @@ def _median(values: Iterable[float]) -> float:
     return float(np.median(known)) if known else float("nan")
 
 
-def medians(rows: list[dict[str, Any]], below: float = 0.8) -> list[dict[str, Any]]:
-    """Median absolute errors per statistic over cells below that share of the knee which nothing saturated."""
+def medians(rows: list[dict[str, Any]], of: str = "busy", below: float = 0.8) -> list[dict[str, Any]]:
+    """Median absolute errors per statistic over cells that nothing saturated.
+
+    `of` "busy": below that utilisation of the system's core, as measured; "load": below that share of the predicted knee.
+    """
     found = []
     for statistic in STATISTICS:
         chosen = [
             row for row in rows
-            if row["statistic"] == statistic and row["load"] < below and row["verdict"] in ("within noise", "model error")
+            if row["statistic"] == statistic and row[of] < below and row["verdict"] in ("within noise", "model error")
         ]  # fmt: skip
         if chosen:
             found.append({

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from scenarios.arguments import Parser, document_of
 from scenarios.fields import ScenarioError
@@ -13,9 +15,12 @@ from scenarios.loader import scenario_of
 from scenarios.many_runs import positive, share
 from scenarios.toml_text import as_toml
 
+if TYPE_CHECKING:
+    from model.scenario import Scenario
+    from scenarios.documents import Document
 
-def run(argv: Sequence[str]) -> int:
-    """`flashcrowd run S`: 0 if every objective is met, 1 if one is missed."""
+
+def _parser() -> Parser:
     parser = Parser(
         "run",
         "Simulate a scenario and print latencies, milestones, queues, topics and objectives.",
@@ -53,7 +58,12 @@ def run(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--jobs", type=positive, metavar="J", help="replications side by side (default: one per processor)"
     )
-    arguments = parser.parse_args(argv)
+    return parser
+
+
+def run(argv: Sequence[str]) -> int:
+    """`flashcrowd run S`: 0 if every objective is met, 1 if one is missed."""
+    arguments = _parser().parse_args(argv)
     document = document_of(arguments)
     scenario = scenario_of(document)
 
@@ -61,7 +71,10 @@ def run(argv: Sequence[str]) -> int:
         from scenarios.run_replicated import run_replicated
 
         return run_replicated(arguments, document, scenario)
+    return _once(arguments, document, scenario)
 
+
+def _once(arguments: argparse.Namespace, document: Document, scenario: Scenario) -> int:
     from model.simulation import simulate
     from model.summary import told
     from model.warmup import detected_warmup_s, warmup_note

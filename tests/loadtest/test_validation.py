@@ -69,11 +69,14 @@ def test_verdicts(runs, predicted_s, verdict):
 def test_failed_cells_stay_in_the_table_and_out_of_the_medians():
     good = validation.cell_rows(0.3, "", [run_at(mean_s=m) for m in (0.01, 0.012)], run_at(mean_s=0.02).cells, None)
     bad = validation.cell_rows(0.6, "", [run_at(0.6, late=0.9)], run_at(mean_s=9.0).cells, None)
-    high = validation.cell_rows(0.9, "", [run_at(0.9)], run_at(mean_s=9.0).cells, None)
+    high = validation.cell_rows(0.9, "", [run_at(0.9, busy=0.7)], run_at(mean_s=9.0).cells, None)
+    slowed = validation.cell_rows(0.7, "", [run_at(0.7, busy=0.9)], run_at(mean_s=9.0).cells, None)
     assert bad
-    medians = {row["statistic"]: row for row in validation.medians([*good, *high])}
-    assert medians["mean"]["cells"] == 1
-    assert medians["mean"]["error"] == pytest.approx(0.02 / 0.011 - 1)
+    for of, others, left_out in (("load", slowed, high), ("busy", high, slowed)):
+        medians = {row["statistic"]: row for row in validation.medians([*good, *left_out], of)}
+        assert medians["mean"]["cells"] == 1
+        assert medians["mean"]["error"] == pytest.approx(0.02 / 0.011 - 1)
+        assert validation.medians([*good, *others], of)[0]["cells"] == 2
 
 
 def test_a_prediction_is_the_median_of_several_draws():
@@ -139,8 +142,10 @@ def test_the_page_shows_every_cell_and_escapes(tmp_path):
     made = {
         "made_at": "2026-01-01", "machine": {"processor": "p", "system": "s", "python": "3"}, "plan": plan.document(),
         "calibration": ["30 requests/s"], "knee": {"predicted_per_s": 300, "at_load": 1.1, "model_per_s": 290, "real_per_s": [280.0]},
-        "medians": validation.medians(rows), "effects": [{"effect": "the whole model", "medians": validation.medians(rows)}],
-        "rankings": [{"question": "a against b", "outcome": "not measured"}], "rejected": 0, "runs": [{}, {}], "rows": rows,
+        "medians": validation.medians(rows), "medians_of_loads": validation.medians(rows, "load"),
+        "effects": [{"effect": "the whole model", "medians": validation.medians(rows)}],
+        "rankings": [{"question": "a against b", "outcome": "not measured"}], "rejected": 0,
+        "runs": [vars(run) for run in runs], "rows": rows,
     }  # fmt: skip
     validate_report.write(tmp_path, made)
     page = (tmp_path / "validation.html").read_text()
