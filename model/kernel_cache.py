@@ -53,9 +53,19 @@ def part(function: Function) -> Function:
     return cast(Function, Part(function))
 
 
+def always(function: Function) -> Function:
+    """A part on every request's way: it becomes part of the code of those who call it, however long it is."""
+    return cast(Function, Part(function, "", "alwaysinline "))
+
+
+def apart(function: Function) -> Function:
+    """A long part on few requests' way: it stays out of the code of those who call it, which so stays short."""
+    return cast(Function, Part(function, "", "noinline "))
+
+
 def seldom(function: Function) -> Function:
-    """A part that most networks never need: it stays out of the code of those who call it, which so stays short."""
-    return cast(Function, Part(function, seldom=True))
+    """A part that most networks never need: it stays apart, and leaves the registers to those who call it."""
+    return cast(Function, Part(function, "preserve_mostcc ", "noinline cold "))
 
 
 def sources_hash(package: Path = PACKAGE) -> str:
@@ -111,7 +121,7 @@ def optimised(text: str) -> Any:
     module.triple, module.data_layout = llvm.get_default_triple(), str(target.target_data)
     # level 2 takes two to three times as long for a code that is at most a twentieth faster
     options = llvm.create_pipeline_tuning_options(speed_level=1)
-    options.loop_vectorization = options.slp_vectorization = False
+    options.loop_vectorization = options.slp_vectorization = options.loop_unrolling = False
     builder = llvm.create_pass_builder(target, options)
     builder.getModulePassManager().run(module, builder)
     return module
@@ -148,7 +158,9 @@ def entries(
     def unit() -> Unit:
         made = Unit(features)
         for function, (result, given) in signatures.items():
-            made.entry(f"entry_{function.function.__name__}", function, _KINDS[result], [_KINDS[each] for each in given])
+            made.entry(
+                f"entry_{function.function.__name__}", function, _KINDS[result], [_KINDS[each] for each in given]
+            )
         return made
 
     code = llvm.ObjectFileRef.from_data(_object_code("-".join([name, *sorted(features)]), unit, keep))

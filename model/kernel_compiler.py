@@ -62,7 +62,7 @@ class Unit:
         self._made: dict[tuple[Part, tuple[Kind, ...]], tuple[str, Kind]] = {}
         self._texts: list[str] = []
         self._metadata: dict[str, int] = {}
-        self._intrinsics: set[str] = set()
+        self._declared: set[str] = set()
 
     def entry(self, name: str, function: Part, result: Kind, arguments: Sequence[Kind]) -> None:
         """A way in from outside, called `name`."""
@@ -72,7 +72,7 @@ class Unit:
         given = ", ".join(f"{each.llvm} %a{number}" for number, each in enumerate(arguments))
         self._texts.append(
             f"define {kind.llvm} @{name}({given}) {{\n"
-            f"  %r = call {kind.llvm} @{inner}({given})\n  ret {kind.llvm} %r\n}}\n"
+            f"  %r = call {function.convention}{kind.llvm} @{inner}({given})\n  ret {kind.llvm} %r\n}}\n"
         )
 
     def instance(self, function: Part, kinds: tuple[Kind, ...]) -> tuple[str, Kind]:
@@ -82,7 +82,7 @@ class Unit:
             name = f"{function.function.__name__}.{len(self._made)}"
             self._made[key] = (name, UNDER_WAY)
             writer = Writer(self, function.function)
-            text, result = writer.define(name, kinds, "noinline cold " if function.seldom else "")
+            text, result = writer.define(name, kinds, function)
             self._texts.append(text)
             self._made[key] = (name, result)
         elif self._made[key][1] is UNDER_WAY:
@@ -93,10 +93,9 @@ class Unit:
         """The mark of a place: what is written to one is not read from another (LLVM's type-based alias analysis)."""
         return f"!tbaa !{self._metadata.setdefault(name, len(self._metadata)) * 2 + 3}"
 
-    def math(self, name: str) -> str:
-        """One of LLVM's functions of a float."""
-        self._intrinsics.add(name)
-        return f"@llvm.{name}.f64"
+    def declare(self, function: str) -> None:
+        """A function of LLVM's is used: its result, name and arguments."""
+        self._declared.add(f"declare {function}")
 
     def text(self) -> str:
         """The module."""
@@ -104,8 +103,7 @@ class Unit:
         for name, number in self._metadata.items():
             kind, tag = number * 2 + 2, number * 2 + 3
             lines += [f'!{kind} = !{{!"{name}", !0, i64 0}}', f"!{tag} = !{{!{kind}, !{kind}, i64 0}}"]
-        declared = [f"declare double @llvm.{name}.f64(double)" for name in sorted(self._intrinsics)]
-        return "\n".join(self._texts + declared + lines) + "\n"
+        return "\n".join(self._texts + sorted(self._declared) + lines) + "\n"
 
 
 _UNKNOWN = object()
@@ -125,7 +123,7 @@ class Writer(Text):
         self.loops: list[list[Any]] = []  # [where `continue` goes, where `break` goes, has one]
 
     # ---- a function
-    def define(self, name: str, kinds: tuple[Kind, ...], attributes: str) -> tuple[str, Kind]:
+    def define(self, name: str, kinds: tuple[Kind, ...], part: Part) -> tuple[str, Kind]:
         """The text of the whole part, and what it returns."""
         given = [argument.arg for argument in self.tree.args.args]
         if len(given) != len(kinds):
@@ -137,7 +135,7 @@ class Writer(Text):
         if not self.over:
             self.add("ret void" if result is NOTHING else "unreachable")
         inputs = ", ".join(f"{kind.llvm} %in.{argument}" for argument, kind in zip(given, kinds, strict=True))
-        head = f"define internal {result.llvm} @{name}({inputs}) nounwind {attributes}{{\nbegin:"
+        head = f"define internal {part.convention}{result.llvm} @{name}({inputs}) nounwind {part.attributes}{{\nbegin:"
         return "\n".join([head, *self.kept, *self.lines, "}\n"]), result
 
     def assign(self, name: str, value: Value) -> None:
@@ -429,9 +427,9 @@ class Writer(Text):
             name, result = self.unit.instance(called, tuple(item.kind for item in wide))
             given = ", ".join(f"{item.kind.llvm} {item.text}" for item in wide)
             if result is NOTHING:
-                self.add(f"call void @{name}({given})")
+                self.add(f"call {called.convention}void @{name}({given})")
                 return Value(NOTHING, "")
-            return self.value(result, f"call {result.llvm} @{name}({given})")
+            return self.value(result, f"call {called.convention}{result.llvm} @{name}({given})")
         if isinstance(called, Intrinsic):
             return called.code(self, arguments)
         if called in (min, max):
@@ -439,8 +437,9 @@ class Writer(Text):
         if called in CASTS:
             return self.converted(arguments[0], CASTS[called], said=True)
         if called in MATH:
-            number = self.converted(arguments[0], FLOAT)
-            return self.value(FLOAT, f"call double {self.unit.math(MATH[called])}(double {number.text})")
+            number, name = self.converted(arguments[0], FLOAT), f"@llvm.{MATH[called]}.f64"
+            self.unit.declare(f"double {name}(double)")
+            return self.value(FLOAT, f"call double {name}(double {number.text})")
         raise self.fail(f"a kernel cannot call {ast.unparse(node.func)}")
 
     def truth(self, node: ast.expr) -> Value:

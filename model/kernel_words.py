@@ -87,11 +87,12 @@ class Feature:
 
 
 class Part:
-    """A function that only compiled functions call. `seldom`: most never need it, so it stays out of the code of those that do."""
+    """A function that only compiled functions call. LLVM's calling `convention` and `attributes` say how; see `kernel_cache.py`."""
 
-    def __init__(self, function: Callable[..., Any], seldom: bool = False) -> None:
+    def __init__(self, function: Callable[..., Any], convention: str = "", attributes: str = "") -> None:
         assert isinstance(function, FunctionType)
-        self.function, self.seldom, self.__doc__ = function, seldom, function.__doc__
+        self.function, self.__doc__ = function, function.__doc__
+        self.convention, self.attributes = convention, attributes
 
     def __call__(self, *arguments: Any) -> Any:
         """As plain Python, for tests."""

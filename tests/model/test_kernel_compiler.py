@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model import kernel_cache
-from model.kernel_cache import part
+from model.kernel_cache import always, apart, part, seldom
 from model.kernel_compiler import Unit
 from model.kernel_words import FLOAT, INT, CompileError, Feature, Part, column_kind, row_kind
 
@@ -86,6 +86,30 @@ def with_extra(n):
     return n.field_that_is_nowhere if not EXTRA else 0
 
 
+@always
+def shifted(a, b):
+    return a * 3 - b
+
+
+@apart
+def curved(x):
+    return math.exp(-abs_of(x))
+
+
+@seldom
+def curved_and_rare(x, a):
+    return curved(x) * 1000.0 + a
+
+
+@part
+def across_calls(a, b, x):
+    c, d, y, z = shifted(a, b), a ^ b, x + 1.0, x * 3.0
+    if b > 0:
+        y += curved_and_rare(x, shifted(c, d))
+        z -= curved(y - x)
+    return z + y * 2.0 + a + b + c + d + x
+
+
 @part
 def endless(n):
     return endless(n)
@@ -124,6 +148,11 @@ def test_floats_are_rounded_as_in_python(x, y):
 @given(st.integers(-9, 9), st.integers(-9, 9), st.integers(-9, 9))
 def test_decisions(a, b, c):
     assert compiled(decided, "i8(i8, i8, i8)")(a, b, c) == python(decided)(a, b, c)
+
+
+@given(st.integers(-(2**20), 2**20), st.integers(-9, 9), st.floats(-50, 50))
+def test_what_is_needed_after_a_call_outlives_it_wherever_the_part_called_stands(a, b, x):
+    assert compiled(across_calls, "f8(i8, i8, f8)")(a, b, x) == python(across_calls)(a, b, x)
 
 
 def test_loops():
