@@ -43,7 +43,7 @@ def _wrap(value: int) -> int:
 
 
 try:
-    from model.kernel_cache import entries
+    from model.kernel_cache import apart, entries
     from model.kernel_cache import part as compiled
 
     COMPILED = True
@@ -55,6 +55,8 @@ except ImportError:
     def compiled(function: Function) -> Function:
         """Without LLVM the text runs as it stands."""
         return function
+
+    apart = compiled
 
 
 MASK, GOLDEN = WORD(_MASK), WORD(0x9E37_79B9_7F4A_7C15)
@@ -162,11 +164,17 @@ def standard_gamma(shape: Any, bits: Any) -> Any:
 @compiled
 def draw(values: Any, kind: Any, a: Any, b: Any, c: Any, first: Any, count: Any, bits: Any) -> Any:
     """One variate in seconds of the distribution (kind, a, b, c, values[first : first + count]) from 64 random bits."""
+    if kind == EXPONENTIAL:
+        return -a * math.log(unit(bits))
     if kind == CONSTANT:
         return a
+    return draw_other(values, kind, a, b, c, first, count, bits)
+
+
+@apart
+def draw_other(values: Any, kind: Any, a: Any, b: Any, c: Any, first: Any, count: Any, bits: Any) -> Any:
+    """The same of the kinds that are neither exponential nor constant."""
     u = unit(bits)
-    if kind == EXPONENTIAL:
-        return -a * math.log(u)
     if kind == LOGNORMAL:
         return a * math.exp(b * normal_quantile(u))
     if kind == GAMMA:
@@ -214,7 +222,9 @@ def sample(
 
 
 @compiled
-def fill(drawn: Any, values: Any, kind: Any, a: Any, b: Any, c: Any, count: Any, stream: Any, first: Any, n: Any) -> Any:
+def fill(
+    drawn: Any, values: Any, kind: Any, a: Any, b: Any, c: Any, count: Any, stream: Any, first: Any, n: Any
+) -> Any:
     """`n` variates of one stream, at the origins first, first + 1, ..., are written to `drawn`. Returns n."""
     for i in range(n):
         drawn[i] = draw(values, kind, a, b, c, 0, count, key_of(stream, WORD(first + i), WORD(0), WORD(0)))

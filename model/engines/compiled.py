@@ -117,7 +117,7 @@ class Compiled:
         self.memory.sim["now"] = now_s
         for name in ("stations", "topics", "hosts"):
             self.memory.table(name)["since_s"] = now_s
-        self.memory.table("stations")["window_s"] = now_s
+        self.memory.table("stations")["counted_s"] = self.memory.table("stations")["window_s"] = now_s
         if self.observer is not None:
             self.memory.set("observed", 1)
             self.memory.grow()
@@ -186,8 +186,9 @@ class Compiled:
     def run(self, limit_s: float, inclusive: bool) -> tuple[int, int, int, int, float] | None:
         """All traffic before `limit_s` (and at it). Returns what the observer must be told at once, if anything."""
         memory = self.memory
+        until_s = math.nextafter(limit_s, math.inf) if inclusive else limit_s
         while True:
-            answer = self._kernel(memory.address, k.RUN, int(inclusive), 0, limit_s)
+            answer = self._kernel(memory.address, k.RUN, 0, 0, until_s)
             if answer == k.GROW:
                 memory.grow()
             elif answer == k.BROKEN:
@@ -229,15 +230,14 @@ class Compiled:
         memory = self.memory
         if memory.get("first_ready") >= 0 or memory.get("told_first") < memory.get("told_len"):
             return float(self.env.now)
-        heap_s = float(memory.table("heap")["time"][0]) if memory.get("heap_len") else math.inf
-        return min(heap_s, float(memory.sim["stream_s"]))
+        return min(float(memory.table("due")[0]), float(memory.sim["stream_s"]))
 
     # ---- control, and the end
     def set_servers(self, station: int, servers: int, lose_work: bool = False) -> None:
         """A station has this many servers from now on; see `Plain.set_servers`."""
         self._check_index("station", station, len(self.tables.stations))
         more = max(0, servers)
-        self.memory.reserve("heap", self.memory.get("heap_len") + self.memory.get("margin") + 3 * more)
+        self.memory.reserve_events(self.memory.get("margin") + 3 * more)
         if self.tables.stations["tracked"][station]:
             self.memory.reserve_processes(station, more)
         self._ask(k.SHRINK if lose_work else k.SET_SERVERS, station, servers)

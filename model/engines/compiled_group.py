@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from model.engines.compiled_lists import MACHINERY, NONE, bits_of, schedule, signed, what_of_machinery
+from model.engines.compiled_events import MACHINERY, schedule, what_of_machinery
+from model.engines.compiled_lists import NONE, bits_of, signed
 from model.engines.compiled_tables import distinct, log, members, partitions, tasks, topics
 from model.engines.compiled_tasks import NO_PATH, new_task
 from model.engines.order import BATCH_ORIGIN, POLL, REBALANCE, RETRY

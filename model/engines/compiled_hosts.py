@@ -9,18 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from model.engines.compiled_lists import (
-    MACHINERY,
-    append,
-    join_heap,
-    leave_heap,
-    prepend,
-    schedule,
-    take,
-    what_of_machinery,
-    what_of_task,
-    whose_task,
-)
+from model.engines.compiled_events import MACHINERY, schedule, what_of_machinery, what_of_task, whose_task
+from model.engines.compiled_lists import append, join_heap, leave_heap, prepend, take
 from model.engines.compiled_tables import colds, hosts, lines, processes, stations, tasks
 from model.engines.order import CORES, WAKE
 from model.kernel_cache import part

@@ -7,9 +7,10 @@ The meaning is `plain.py`'s; here it is said for a machine. Three sentences suff
 3. Timed events happen in the order (time, content key), ties of both in the order of scheduling.
 
 The files, from the bottom up: `compiled_tables.py` (memory: the record `sim` and its tables), `compiled_lists.py` (the agenda and
-other lines, the heap of events), `compiled_tasks.py` (birth, waking, variates, what is recorded), `compiled_stations.py`,
-`compiled_group.py` and `compiled_topics.py`, `compiled_rows.py` (what one row does), this file (`go_on`, a task's turn; `happen`, a
-timed event; `run`, the loop; `obey`, the only way in), and `compiled.py` (the Python side: memory, growth, SimPy's clock).
+other lines), `compiled_events.py` (the heap of events), `compiled_tasks.py` (birth, waking, variates, what is recorded),
+`compiled_stations.py`, `compiled_group.py` and `compiled_topics.py`, `compiled_rows.py` (what one row does), this file (`go_on`, a
+task's turn; `happen`, a timed event; `run`, the loop; `obey`, the only way in), and `compiled.py` (the Python side: memory, growth,
+SimPy's clock).
 
 What all this text may say, and what becomes of it, is `kernel_compiler.py`'s. `HOSTS`, `CACHES` and the other names in capitals that
 stand alone in an `if` are features (`compiled_features.py`): constants while a kernel is compiled. There are a few kernels, each
@@ -30,6 +31,16 @@ from typing import Any
 import numpy as np
 
 from model.engines.compiled_caches import flush, open_caches, rehash
+from model.engines.compiled_events import (
+    at_once,
+    earlier,
+    fill_vacancy,
+    has_precedence,
+    next_number,
+    schedule,
+    what_of_task,
+    whose_task,
+)
 from model.engines.compiled_features import CACHES, HOSTS, SHARING, TOPICS, TRIES
 from model.engines.compiled_group import (
     catch_up_topic,
@@ -37,18 +48,7 @@ from model.engines.compiled_group import (
     restore,
 )
 from model.engines.compiled_hosts import catch_up_host, open_host
-from model.engines.compiled_lists import (
-    NONE,
-    comes_before,
-    fill_vacancy,
-    next_number,
-    next_ready,
-    schedule,
-    signed,
-    to_agenda_first,
-    what_of_task,
-    whose_task,
-)
+from model.engines.compiled_lists import NONE, next_ready, signed, to_agenda_first
 from model.engines.compiled_rows import (
     HERE,
     WANTS,
@@ -61,7 +61,7 @@ from model.engines.compiled_rows import (
     withdraw,
 )
 from model.engines.compiled_stations import (
-    catch_up,
+    catch_up_all,
     complete,
     cores_done,
     first_done,
@@ -71,6 +71,7 @@ from model.engines.compiled_stations import (
     worked,
 )
 from model.engines.compiled_tables import (
+    due,
     floats,
     heap,
     hosts,
@@ -102,7 +103,7 @@ from model.engines.order import (
     TIMED_OUT,
     WAKE,
 )
-from model.kernel_cache import entries, part
+from model.kernel_cache import always, entries, part, seldom
 from model.tables import (
     FAIL,
     FINISH,
@@ -145,7 +146,7 @@ def happen(sim: Any, what: Any, number: int, who: int) -> None:
             else:
                 ready(sim, who)
     elif kind == ARRIVE:
-        arrive(sim, who)
+        arrive_too(sim, who)
     elif TRIES and kind == DEADLINE:
         if tasks(sim, who).deadline == number:
             withdraw(sim, who)
@@ -168,7 +169,7 @@ def happen(sim: Any, what: Any, number: int, who: int) -> None:
             member_event(sim, k, portion, epoch, kind)
 
 
-@part
+@always
 def arrive(sim: Any, who: int) -> None:
     """The next request of a schedule; then the one after it is planned."""
     plan = schedules(sim, who)
@@ -177,7 +178,13 @@ def arrive(sim: Any, who: int) -> None:
     next_arrival(sim, who)
 
 
-@part
+@seldom
+def arrive_too(sim: Any, who: int) -> None:
+    """The next request of one of several schedules, which is in the heap."""
+    arrive(sim, who)
+
+
+@always
 def next_arrival(sim: Any, who: int) -> None:
     """Plan a schedule's next request; its key holds the number it will have if nobody else comes first."""
     plan = schedules(sim, who)
@@ -194,7 +201,7 @@ def next_arrival(sim: Any, who: int) -> None:
         sim.stream, sim.stream_s = NONE, math.inf
 
 
-@part
+@seldom
 def short(sim: Any) -> bool:
     """May a table be too short for the next turn? If not, for how many turns will all of them do?"""
     margin, more = sim.margin, sim.wanted - sim.margin
@@ -204,66 +211,57 @@ def short(sim: Any) -> bool:
         room = min(room, sim.idle_records)
     if CACHES:
         room = min(room, sim.cached_rows // 2 - sim.cached_used)
-    sim.spare_turns = room // margin
+    sim.spare_turns = room // margin - 1
     return bool(room < margin)
 
 
-@part
-def stream_is_next(sim: Any) -> bool:
-    """Does the next request of the schedule that is kept outside the heap come before all events in it?"""
-    first = heap(sim, 0)  # at infinity, if there is none
-    if sim.stream_s != first.time:
-        return bool(sim.stream_s < first.time)
+@seldom
+def stream_has_precedence(sim: Any) -> bool:
+    """The schedule that is kept outside the heap and the heap's first event are due at once: does the schedule come first?"""
     if sim.stream < 0:
         return False
     plan = schedules(sim, sim.stream)
-    return sim.heap_len == 0 or comes_before(
-        sim.stream_s, plan.whose, what_of_task(NO_PATH, ARRIVE), plan.number, first
-    )
+    return sim.heap_len == 0 or has_precedence(plan.whose, what_of_task(NO_PATH, ARRIVE), plan.number, heap(sim, 0))
 
 
 @part
-def run(sim: Any, limit_s: float, inclusive: bool) -> int:
-    """Everything before `limit_s`, and at it if `inclusive`; returns early to have the observer told or tables grown."""
+def run(sim: Any, until_s: float) -> int:
+    """Everything before `until_s`; returns early to have the observer told or tables grown."""
     while True:
-        if sim.spare_turns <= 0 and short(sim):
-            return GROW
         sim.spare_turns -= 1
+        if sim.spare_turns < 0 and short(sim):
+            return GROW
         if sim.first_ready >= 0:
             go_on(sim, next_ready(sim))
             continue
         if sim.vacant:
             fill_vacancy(sim)
-        if sim.told_first < sim.told_len:
+        if sim.told_len:
             return TELL
-        from_stream = stream_is_next(sim)
-        if sim.heap_len == 0 and not from_stream:
-            return DONE
-        first = heap(sim, 0)
-        time = sim.stream_s if from_stream else first.time
-        if time > limit_s or (time == limit_s and not inclusive):
+        stream_s, time = sim.stream_s, due(sim)[0]  # infinite, if there is none
+        if not earlier(min(stream_s, time), until_s):
             return DONE
         if sim.broken:
             return BROKEN
-        sim.now = time
-        if from_stream:
+        if earlier(stream_s, time) or (at_once(stream_s, time) and stream_has_precedence(sim)):
+            sim.now = stream_s
             arrive(sim, sim.stream)
         else:
-            what, number, who = first.what, first.number, first.who
-            sim.vacant = 1
-            happen(sim, what, number, who)
+            sim.now, sim.vacant = time, 1
+            first = heap(sim, 0)
+            happen(sim, first.what, first.number, first.who)
 
 
 @part
 def obey(address: int, command: int, a: int, b: int, time_s: float) -> int:
-    """The only way in. For `RUN`, `time_s` is the limit and `a` whether it belongs to it; for the others it is the present.
+    """The only way in. For `RUN`, `time_s` is the limit, which does not belong to it; for the others it is the present.
 
     Python passes one address, and everything is found from there.
     """
     sim = simulation(address)
     sim.spare_turns = 0
     if command == RUN:
-        return run(sim, time_s, a != 0)
+        return run(sim, time_s)
     if CACHES and command == REHASH:
         rehash(sim)
         return DONE
@@ -291,7 +289,7 @@ def obey(address: int, command: int, a: int, b: int, time_s: float) -> int:
             if command == OPEN_WINDOW:
                 open_station(sim, stations(sim, s))
             else:
-                catch_up(sim, stations(sim, s))
+                catch_up_all(sim, stations(sim, s))
         if CACHES and command == OPEN_WINDOW:
             open_caches(sim)
         if HOSTS:

@@ -52,7 +52,7 @@ class Memory:
         self.set("stream", -1)
         self.sim["stream_s"] = np.inf
         self.set("first_ready", -1)
-        for name in ("tasks", "heap", "log", "told", "marks", "cached", "requests"):
+        for name in ("tasks", "heap", "due", "log", "told", "marks", "cached", "requests"):
             self._keep(name, self._new(name, _FIRST_ROWS))
         self._free("tasks", "free_task", "idle_tasks", 0)
         self._free("log", "free_record", "idle_records", 0)
@@ -86,10 +86,9 @@ class Memory:
         self.sim[f"{name}_at"], self.sim[f"{name}_rows"] = array.ctypes.data, len(array)
 
     def _new(self, name: str, rows: int) -> np.ndarray:
-        array = np.zeros(rows, c.RECORDS[name])
-        if name == "heap":
-            array["time"] = np.inf  # see `first_of_four`
-        return array
+        if name == "due":
+            return np.full(rows, np.inf)
+        return np.zeros(rows, c.RECORDS[name])
 
     def _constant(self, tables: t.Tables) -> None:
         for name in ("steps", "costs", "distributions", "values", "first_row", "priority_class", "colds"):
@@ -162,7 +161,7 @@ class Memory:
         wanted = self.get("wanted") - self.get("margin") + margin
         self._free_rows("tasks", "free_task", "idle_tasks", wanted)
         self._free_rows("log", "free_record", "idle_records", margin)
-        self.reserve("heap", self.get("heap_len") + margin)
+        self.reserve_events(margin)
         self.reserve("marks", self.get("marked") + wanted)
         if self.get("observed"):
             self.reserve("told", self.get("told_len") + wanted)
@@ -185,6 +184,11 @@ class Memory:
             larger = self._new(name, max(rows, 2 * len(array)))
             larger[: len(array)] = array
             self._keep(name, larger)
+
+    def reserve_events(self, more: int) -> None:
+        """Room for so many more timed events."""
+        for name in ("heap", "due"):
+            self.reserve(name, self.get("heap_len") + more)
 
     def reserve_processes(self, station: int, servers: int) -> None:
         """Room for as many processes as each station that has some ever had servers."""

@@ -13,12 +13,13 @@ import numpy as np
 
 from model.engines.compiled_attempts import again, begin_attempt, end_attempt, kill_attempt, pause
 from model.engines.compiled_caches import HIT, WAIT, abandon, evict, expect_no_more, fill, lookup
+from model.engines.compiled_events import schedule, what_of_task, whose_task
 from model.engines.compiled_features import CACHES, CHILDREN, HOSTS, TOPICS, TRIES
 from model.engines.compiled_group import catch_up_topic, committed, failed, member_of, mourn, partition_of
-from model.engines.compiled_lists import NONE, leave_agenda, schedule, what_of_task, whose_task
+from model.engines.compiled_lists import NONE, leave_agenda
 from model.engines.compiled_stations import (
     TO_HOLD,
-    catch_up,
+    catch_up_all,
     enter,
     give_up,
     release,
@@ -209,7 +210,7 @@ def lose_work(sim: Any, s: int, count: int) -> None:
 def shrink(sim: Any, s: int, servers: int) -> None:
     """Servers die with what they have in hand."""
     station = stations(sim, s)
-    catch_up(sim, station)
+    catch_up_all(sim, station)
     in_hand = min(station.present, station.servers) if station.discipline == PROCESSOR_SHARING else station.busy
     station.servers = servers
     lose_work(sim, s, max(0, in_hand - servers))
@@ -334,12 +335,12 @@ def perform(sim: Any, i: int) -> int:
     if CHILDREN and op == SCATTER:
         return scatter(sim, i, step)
     task.row = step.next
-    if op == SERVE:
-        if enter(sim, target, i, duration(sim, task, step), NONE):
-            return WAITS
-        return fail(sim, i, REJECTED)
-    if op == DELAY:
-        wake_after(sim, i, duration(sim, task, step), TIMED)
+    serves = op == SERVE
+    if serves or op == DELAY:
+        time_s = duration(sim, task, step)
+        if serves:
+            return WAITS if enter(sim, target, i, time_s, NONE) else fail(sim, i, REJECTED)
+        wake_after(sim, i, time_s, TIMED)
         return WAITS
     if TOPICS and op == PUBLISH:
         if 0 <= topics(sim, target).lag_limit <= topics(sim, target).lag:

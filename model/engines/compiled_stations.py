@@ -8,22 +8,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from model.engines.compiled_events import MACHINERY, schedule, what_of_machinery
 from model.engines.compiled_features import HOSTS, SHARING
 from model.engines.compiled_hosts import demand_of, drop, start, stop, take_process
-from model.engines.compiled_lists import (
-    MACHINERY,
-    NONE,
-    append,
-    join_heap,
-    leave_heap,
-    schedule,
-    take,
-    what_of_machinery,
-)
+from model.engines.compiled_lists import NONE, append, join_heap, leave_heap, take, take_first
 from model.engines.compiled_tables import hosts, lines, processes, stations, tasks
 from model.engines.compiled_tasks import ON_HELD, QUEUED, RUNNING, SERVED, SHARED, WORKING, ready, wake_after
 from model.engines.order import SHARE
-from model.kernel_cache import part, seldom
+from model.kernel_cache import always, part, seldom
 from model.tables import PRIORITY, PROCESSOR_SHARING
 
 TO_HOLD = -2  # the `process` of a task that waits for a server to hold
@@ -53,8 +45,15 @@ def catch_up(sim: Any, station: Any) -> None:
         waiting = station.present - busy
     station.busy_area += step_s * busy
     station.queue_area += step_s * waiting
-    station.capacity_area += step_s * station.servers
     station.since_s = sim.now
+
+
+@part
+def catch_up_all(sim: Any, station: Any) -> None:
+    """The same, and how long there have been so many servers: that is counted only when they change or somebody asks."""
+    catch_up(sim, station)
+    station.capacity_area += (sim.now - station.counted_s) * station.servers
+    station.counted_s = sim.now
 
 
 @part
@@ -65,34 +64,47 @@ def leave(sim: Any, station: Any, task: Any) -> None:
 
 # ---- first come first served, and by priority
 @part
-def count_wait(sim: Any, station: Any, task: Any) -> None:
+def count_wait(station: Any, task: Any, wait_s: float) -> None:
     """Another server is busy, and the wait for it is over."""
     station.busy += 1
-    wait_s = sim.now - task.entered_s
     station.waits += 1
-    station.waited += wait_s > 0
-    station.wait_s += wait_s
+    if wait_s > 0.0:
+        station.waited += 1
+        station.wait_s += wait_s
     task.begun = station.begun
     station.begun += 1
 
 
 @part
-def begin(sim: Any, s: int, i: int) -> None:
+def begin(sim: Any, s: int, i: int, wait_s: float) -> None:
     """Service begins."""
     station = stations(sim, s)
     if HOSTS and station.tracked:
         employ(sim, s, i, NONE, NONE)
         return
     task = tasks(sim, i)
-    count_wait(sim, station, task)
-    wake_after(sim, i, task.work_s / station.speed, SERVED)
+    count_wait(station, task, wait_s)
+    wake_after(sim, i, at_speed(station, task.work_s), SERVED)
+
+
+@part
+def at_speed(station: Any, work_s: float) -> float:
+    """How long work takes. Mostly it need not be divided, which takes longest of all that happens to it."""
+    return float(work_s if station.speed == 1.0 else work_s / station.speed)
 
 
 @part
 def next_waiting(sim: Any, s: int) -> int:
-    """Take the first who waits, of the most urgent class; with ageing, of the class whose first has the most urgent rank."""
+    """Take the first who waits, of the most urgent class."""
     station = stations(sim, s)
-    first = 1 + s * sim.classes
+    station.waiting -= 1
+    first = 1 + s * int(sim.classes)
+    return take_first(sim, lines(sim, most_urgent(sim, station, first) if station.discipline == PRIORITY else first))
+
+
+@seldom
+def most_urgent(sim: Any, station: Any, first: int) -> int:
+    """The line of the most urgent class, of those from `first` on; with ageing, whose first has the most urgent rank."""
     line = first
     while lines(sim, line).head < 0:
         line += 1
@@ -104,18 +116,25 @@ def next_waiting(sim: Any, s: int) -> int:
                 rank_s = tasks(sim, head).entered_s + (other - first) * station.ageing_s
                 if rank_s < best_s:
                     line, best_s = other, rank_s
-    i = lines(sim, line).head
-    take(sim, line, i)
-    station.waiting -= 1
-    return int(i)
+    return int(line)
 
 
-@part
+@always
+def serve_next(sim: Any, s: int) -> bool:
+    """A free server takes who waits; False if there is no such server or nobody waits."""
+    station = stations(sim, s)
+    if station.waiting <= 0 or station.busy >= station.servers:
+        return False
+    i = next_waiting(sim, s)
+    begin(sim, s, i, sim.now - tasks(sim, i).entered_s)
+    return True
+
+
+@seldom
 def serve_waiting(sim: Any, s: int) -> None:
     """Free servers take those who wait."""
-    station = stations(sim, s)
-    while station.busy < station.servers and station.waiting > 0:
-        begin(sim, s, next_waiting(sim, s))
+    while serve_next(sim, s):
+        continue
 
 
 @part
@@ -128,7 +147,7 @@ def complete(sim: Any, i: int) -> None:
     leave(sim, station, task)
     station.completed += 1
     station.busy -= 1
-    serve_waiting(sim, s)
+    serve_next(sim, s)
     ready(sim, i)
 
 
@@ -137,7 +156,7 @@ def complete(sim: Any, i: int) -> None:
 def employ(sim: Any, s: int, i: int, p: int, before: int) -> None:
     """A task gets a process: p, which has just worked for the task `before` if that is one, or an idle one if p is none."""
     station, task = stations(sim, s), tasks(sim, i)
-    count_wait(sim, station, task)
+    count_wait(station, task, sim.now - task.entered_s)
     if p < 0:
         p = take_process(sim, s)
     if task.process == TO_HOLD:
@@ -294,7 +313,7 @@ def enter(sim: Any, s: int, i: int, work_s: float, process: int) -> bool:
         station.waiting += 1
         append(sim, line_of(sim, s, task), i)
     else:
-        begin(sim, s, i)
+        begin(sim, s, i, 0.0)
     return True
 
 
@@ -332,7 +351,7 @@ def give_up(sim: Any, i: int) -> None:
 def set_servers(sim: Any, s: int, servers: int) -> None:
     """From now on this many servers."""
     station = stations(sim, s)
-    catch_up(sim, station)
+    catch_up_all(sim, station)
     station.servers = servers
     if SHARING and station.discipline == PROCESSOR_SHARING:
         plan(sim, s)
@@ -358,4 +377,4 @@ def open_station(sim: Any, station: Any) -> None:
     station.arrived = station.waits = station.waited = station.completed = station.rejected = station.withdrawn = 0
     station.wait_s = station.sojourn_s = station.busy_area = station.queue_area = station.capacity_area = 0.0
     station.present_start = station.busy + station.waiting + station.present
-    station.since_s = station.window_s = sim.now
+    station.since_s = station.counted_s = station.window_s = sim.now

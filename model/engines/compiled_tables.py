@@ -47,14 +47,14 @@ TASK = record(
 REQUEST = record(
     f8="arrived responded finished", i4="failed_attempts", i2="operation", i1="outcome"
 )  # one place in memory, not six; half a line of the processor's cache
-EVENT = record(f8="time", u8="whose what", i4="number who")  # see compiled_lists.py
+EVENT = record(u8="whose what", i4="number who")  # and its time is in `due`; see compiled_events.py
 LINE = record(i4="head tail")
 STATION = extended(
     STATION_COUNTS,
     i4="""discipline queue_limit busy waiting present root plan tracked host preempts gc_every first_cold colds idle
           shed_above shed_class""",
     i8="turns begun",
-    f8="virtual_s since_s window_s gc_pause_s wake_s ageing_s speed",
+    f8="virtual_s since_s counted_s window_s gc_pause_s wake_s ageing_s speed",
 )
 PROCESS = record(f8="ran_s entered_s", i4="station next collected awake held")
 HOST_STATE = extended(HOST_COUNTS, i4="discipline working last root plan", i8="turns", f8="speed virtual_s since_s")
@@ -120,6 +120,7 @@ RECORDS: dict[str, np.dtype[Any]] = {
     "distributions": DISTRIBUTION,
 }
 COLUMNS: dict[str, str] = {
+    "due": "f8",
     "values": "f8",
     "first_row": "i4",
     "priority_class": "i4",
@@ -215,4 +216,4 @@ quotas, budgets, breakers, marks = (_rows_of(n) for n in ("quotas", "budgets", "
 processes, hosts, colds = _rows_of("processes"), _rows_of("hosts"), _rows_of("colds")
 steps, costs, distributions = _rows_of("steps"), _rows_of("costs"), _rows_of("distributions")
 values, first_row, priority_class = _column_of("values"), _column_of("first_row"), _column_of("priority_class")
-distinct, recent = _column_of("distinct"), _column_of("recent")
+distinct, recent, due = _column_of("distinct"), _column_of("recent"), _column_of("due")

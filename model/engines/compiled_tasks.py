@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from model.engines.compiled_lists import NONE, schedule, to_agenda, to_agenda_first, what_of_task, whose_task
+from model.engines.compiled_events import schedule, what_of_task, whose_task
+from model.engines.compiled_lists import NONE, to_agenda, to_agenda_first
 from model.engines.compiled_tables import (
     costs,
     distributions,
@@ -20,7 +21,7 @@ from model.engines.compiled_tables import (
     values,
 )
 from model.engines.order import UNDER_WAY, WAKE
-from model.kernel_cache import part
+from model.kernel_cache import always, apart, part
 from model.tables import EVENTS, KEYS
 from model.variates import bits_at, draw, key_of, path_of, place_of
 
@@ -49,14 +50,14 @@ def ready_first(sim: Any, i: int) -> None:
     to_agenda_first(sim, i)
 
 
-@part
+@always
 def set_attempt(task: Any, attempt: int) -> None:
     """Which attempt this is; all that the task draws until the next one, it draws at one place."""
     task.attempt = attempt
     task.place_bits = place_of(np.uint64(task.origin), task.path, np.uint64(attempt))
 
 
-@part
+@always
 def new_task(sim: Any, origin: int, path: Any, row: int, attributes: int, priority: int) -> int:
     """A task that takes its place on the agenda."""
     i = sim.free_task
@@ -101,7 +102,7 @@ def child_of(task: Any) -> Any:
     return path_of(task.path, np.uint64(task.spawned))
 
 
-@part
+@always
 def new_request(sim: Any, which: int, attributes: int) -> int:
     """A request of an operation comes now. Returns its number."""
     number = sim.requests
@@ -147,10 +148,16 @@ def attribute(task: Any, column: int) -> float:
     return float(task.weight)
 
 
-@part
+@always
 def duration(sim: Any, task: Any, step: Any) -> float:
     """The row's distribution, plus its costs per unit of the task's attributes."""
     time_s = drawn(sim, step.distribution, bits_at(step.stream, task.place_bits))
+    return with_costs(sim, task, step, time_s) if step.costs else time_s
+
+
+@apart
+def with_costs(sim: Any, task: Any, step: Any, time_s: float) -> float:
+    """A time, and the row's costs."""
     for number in range(step.first_cost, step.first_cost + step.costs):
         cost = costs(sim, number)
         time_s += cost.seconds * attribute(task, cost.attribute)

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from model.engines.compiled_events import MACHINERY, schedule, what_of_machinery
 from model.engines.compiled_group import catch_up_topic, partition_of, poll
-from model.engines.compiled_lists import MACHINERY, NONE, schedule, signed, what_of_machinery
+from model.engines.compiled_lists import NONE, signed
 from model.engines.compiled_tables import log, partitions, tasks, topics
 from model.engines.compiled_tasks import PUBLISHED, note, ready, variate
 from model.engines.order import ACKNOWLEDGE, LINGER
