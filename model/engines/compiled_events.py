@@ -140,8 +140,8 @@ def move_event(sim: Any, time: float, place: int, to: int) -> None:
 
 @part
 def next_number(sim: Any) -> int:
-    """The number of the next event that is scheduled; 0 is no event's number."""
-    sim.numbered = sim.numbered + 1 if sim.numbered < NUMBERS else 1
+    """The number of the next event that is scheduled; it is odd, so that none is 0 when numbers go round: 0 is no event's."""
+    sim.numbered = (sim.numbered + 2) & NUMBERS
     return int(sim.numbered)
 
 
@@ -149,7 +149,7 @@ def next_number(sim: Any) -> int:
 def schedule(sim: Any, delay_s: float, whose: Any, what: Any, who: int) -> int:
     """An event after `delay_s`. Returns its number."""
     if not delay_s >= 0.0:
-        sim.broken, delay_s = 1, 0.0
+        sim.broken, sim.spare_turns, delay_s = 1, 0, 0.0
     time = sim.now + delay_s
     number = next_number(sim)
     if sim.vacant:

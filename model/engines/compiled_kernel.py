@@ -226,30 +226,34 @@ def stream_has_precedence(sim: Any) -> bool:
 
 @part
 def run(sim: Any, until_s: float) -> int:
-    """Everything before `until_s`; returns early to have the observer told or tables grown."""
+    """Everything before `until_s`; returns early to have the observer told or tables grown.
+
+    A turn of the loop is an event, if nobody is on the agenda, and then the turn of the first task there.
+    """
     while True:
         sim.spare_turns -= 1
-        if sim.spare_turns < 0 and short(sim):
-            return GROW
+        if sim.spare_turns < 0:
+            if sim.broken:
+                return BROKEN
+            if short(sim):
+                return GROW
+        if sim.first_ready < 0:
+            if sim.vacant:
+                fill_vacancy(sim)
+            if sim.told_len:
+                return TELL
+            stream_s, time = sim.stream_s, due(sim)[0]  # infinite, if there is none
+            if not earlier(min(stream_s, time), until_s):
+                return DONE
+            if earlier(stream_s, time) or (at_once(stream_s, time) and stream_has_precedence(sim)):
+                sim.now = stream_s
+                arrive(sim, sim.stream)
+            else:
+                sim.now, sim.vacant = time, 1
+                first = heap(sim, 0)
+                happen(sim, first.what, first.number, first.who)
         if sim.first_ready >= 0:
             go_on(sim, next_ready(sim))
-            continue
-        if sim.vacant:
-            fill_vacancy(sim)
-        if sim.told_len:
-            return TELL
-        stream_s, time = sim.stream_s, due(sim)[0]  # infinite, if there is none
-        if not earlier(min(stream_s, time), until_s):
-            return DONE
-        if sim.broken:
-            return BROKEN
-        if earlier(stream_s, time) or (at_once(stream_s, time) and stream_has_precedence(sim)):
-            sim.now = stream_s
-            arrive(sim, sim.stream)
-        else:
-            sim.now, sim.vacant = time, 1
-            first = heap(sim, 0)
-            happen(sim, first.what, first.number, first.who)
 
 
 @part

@@ -47,8 +47,11 @@ class Memory:
         self._parts(tables)
         self._processes(tables)
         members = int(tables.topics["consumers"].sum())
-        self.set("margin", 64 + 2 * len(tables.steps) + members)  # rows of one turn, and timers of one group
+        self.set(
+            "margin", 64 + 2 * len(tables.steps) + members
+        )  # rows of one task's turn, and timers of one group before it
         self.set("wanted", self.get("margin"))
+        self.set("numbered", 1)
         self.set("stream", -1)
         self.sim["stream_s"] = np.inf
         self.set("first_ready", -1)
