@@ -194,7 +194,7 @@ def _api(
 
     Returns the shares of it all that come as a request does, and after waits.
     """
-    own = {name: estimate(map(cpu_of, found)) for name, found in isolated.items() if found}
+    own = {name: estimate(map(cpu_of, found), (span.stands_for for span in found)) for name, found in isolated.items() if found}
     handlers_s = sum(own[name].mean_s * len(roots[name]) for name in own)
     common_s = max(cpu_s - handlers_s, 0.0) / max(requests, 1)
     scale = min(1.0, cpu_s / max(handlers_s, 1e-9))
@@ -266,7 +266,7 @@ def _database(
     def stage(span: Span) -> str:
         return str(span.attributes.get("flashcrowd.time", ""))
 
-    typical = {name: [held(s) for s in lone if stage(s) == name] for name in {stage(s) for s in spans if s.name == "database"}}
+    typical = {name: [s for s in lone if stage(s) == name] for name in {stage(s) for s in spans if s.name == "database"}}
     # Each operation's statements together are one service; a statement that never was alone counts as the others.
     per_root: dict[str, list[float]] = defaultdict(list)
     for span in spans:
@@ -289,7 +289,8 @@ def _database(
     scale = cpu_s / demanded_s if demanded_s > 0 else 0.0
     made.notes.append(f"the backends' CPU is {scale:.2f} of their statements' time (medians, less the callers' CPU and flushes)")
     for name, values in per_root.items():
-        shape = estimate(typical.get(name) or values)
+        found = typical.get(name, [])
+        shape = estimate(map(held, found), (span.stands_for for span in found)) if found else estimate(values)
         level_s = weights[name] * scale
         made.times[name] = (shape.scaled(level_s / shape.mean_s) if shape.mean_s > 0 else shape)
     for name, level_s, found in (("database_apply_batch", base_s, batches), ("database_fanout_batch", batch_s, rows)):

@@ -59,20 +59,27 @@ class Estimate:
         return f"measured, n = {self.n:,}, mean {self.mean_s * 1e6:.4g} us ({self.low_s * 1e6:.4g} to {self.high_s * 1e6:.4g})"
 
 
-def estimate(values_s: Iterable[float], seed: int = 1) -> Estimate:
-    """Mean, interval and shape of samples; zero where there is none. The largest of a thousand does not decide: 0.1 % is cut off."""
-    values = np.sort(np.asarray([value for value in values_s if np.isfinite(value)], dtype=float))
-    if not len(values):
+def estimate(values_s: Iterable[float], weights: Iterable[float] | None = None, seed: int = 1) -> Estimate:
+    """Mean, interval and shape of samples, each of a weight; zero where there is none.
+
+    The largest of a thousand does not decide: 0.1 % is cut off.
+    """
+    values = np.asarray(list(values_s), dtype=float)
+    shares = np.ones(len(values)) if weights is None else np.asarray(list(weights), dtype=float)
+    order = np.argsort(values)[: int(np.isfinite(values).sum())]  # what is not finite comes last
+    order = order[: len(order) - len(order) // 1000]
+    if not len(order):
         return Estimate(0.0, 0, 0.0, 0.0)
-    values = np.maximum(values[: len(values) - len(values) // 1000], 0.0)
-    mean = float(values.mean())
-    rng = np.random.default_rng(seed)
-    means = values[rng.integers(0, len(values), (RESAMPLES, len(values)))].mean(axis=1) if len(values) > 1 else values
+    values, shares = np.maximum(values[order], 0.0), shares[order] / shares[order].sum()
+    mean = float(shares @ values)
+    drawn = np.random.default_rng(seed).integers(0, len(values), (RESAMPLES, len(values)))
+    means = (values * shares)[drawn].sum(axis=1) / shares[drawn].sum(axis=1)
     low, high = np.quantile(means, [0.025, 0.975])
-    cv = float(values.std() / mean) if mean > 0 else 0.0
+    cv = float(np.sqrt(shares @ (values - mean) ** 2) / mean) if mean > 0 else 0.0
     shape: tuple[float, ...] = ()
     if len(values) >= FEWEST_FOR_QUANTILES and mean > 0:
-        quantiles = np.quantile(values, np.linspace(0, 1, QUANTILE_STEPS + 1))
+        below = np.cumsum(shares) - shares / 2
+        quantiles = np.interp(np.linspace(0, 1, QUANTILE_STEPS + 1), below, values)
         made = (quantiles[1:] + quantiles[:-1]).mean() / 2  # the mean of lines between the quantiles
         shape = tuple((quantiles / made).tolist())
     return Estimate(mean, len(values), float(low), float(high), cv, shape)

@@ -95,12 +95,22 @@ def pooled_idle(runs: Sequence[Observed]) -> dict[str, float]:
     return {role: float(np.median([run.idle_ratio[role] for run in runs])) for role in runs[0].idle_ratio}
 
 
+MOST_STANDS_FOR = 10.0
+"""Otherwise one rare span would decide."""
+
+
 def alone(spans: Sequence[Span]) -> list[Span]:
-    """Those that overlap no other; `spans` in order of start."""
+    """Those that overlap no other; `spans` in order of start.
+
+    The longer one is, the seldomer nothing else begins while it lasts: at r starts per second with probability exp(-r t). Each is
+    told to stand for as many as that makes it (`Span.stands_for`); without it, distributions would lose their tails.
+    """
     latest_s, kept = -np.inf, []
+    per_s = (len(spans) - 1) / max(spans[-1].start_s - spans[0].start_s, 1e-9) if len(spans) > 1 else 0.0
     for number, span in enumerate(spans):
         following_s = spans[number + 1].start_s if number + 1 < len(spans) else np.inf
         if span.start_s >= latest_s and following_s >= span.end_s:
+            span.stands_for = float(min(np.exp(min(per_s * span.took_s, 50.0)), MOST_STANDS_FOR))
             kept.append(span)
         latest_s = max(latest_s, span.end_s)
     return kept

@@ -15,7 +15,10 @@ from typing import Any
 
 @dataclass
 class Span:
-    """One stage; times are epoch seconds. `service` is the resource's `service.name`."""
+    """One stage; times are epoch seconds. `service` is the resource's `service.name`.
+
+    `stands_for`: of how many as long as it is, it is the one that overlaps no other (`observed_run.alone`).
+    """
 
     service: str
     name: str
@@ -27,6 +30,7 @@ class Span:
     kind: int
     attributes: dict[str, Any]
     children: list[Span] = field(default_factory=list)
+    stands_for: float = 1.0
 
     @property
     def took_s(self) -> float:

@@ -101,7 +101,9 @@ EFFECTS: dict[str, tuple[str, ...]] = {
         "costs.worker_interaction_us=0", "costs.worker_event_told_us=0",
     ),
     "no wait for the log's flush": ('service_times.database_commit={distribution="constant",mean_ms=0}',),
-    "no held fetch": ('service_times.kafka_fetch={distribution="constant",mean_ms=0}',),
+    "no held fetch": tuple(
+        f'service_times.{name}={{distribution="constant",mean_ms=0}}' for name in ("kafka_fetch", "kafka_fetch_steady")
+    ),
 }  # fmt: skip
 """What is left out of the model, one thing at a time, to see what it is worth."""
 

@@ -43,7 +43,7 @@ from model.network import (
     Steps,
     Topic,
 )
-from model.part import Floats, Ids, Part, accepted, acknowledged, asked, connected, fetched, flushed, topic_of, work
+from model.part import Floats, Ids, Part, accepted, asked, connected, flushed, resumed, topic_of, work
 from model.population import FollowGraph
 from model.scenario import Scenario
 
@@ -121,7 +121,7 @@ def _open(scenario: Scenario) -> Operation:
             *accepted(scenario),
             Serve("api", times["api_feed_open"], per={"rows": costs["api_feed_row"]}),
             *page,
-            *work(scenario, "api", "api_feed_answer"),
+            *resumed(scenario, "api_feed_answer"),
             Respond(),
         ),
     )
@@ -145,7 +145,7 @@ def _publish(scenario: Scenario, committed: Steps) -> Operation:
             *committed,
             *work(scenario, "broker", "broker_record"),
             Publish("posts"),
-            *acknowledged(scenario, "api_write_answer"),
+            *resumed(scenario, "api_write_answer"),
             Respond(),
         ),
     )
@@ -168,7 +168,7 @@ def _posts(scenario: Scenario) -> Topic:
     return topic_of(
         scenario,
         "posts",
-        (*fetched(scenario), Scatter(dispatch, each_event=True), Delay(times["kafka_commit"])),
+        (Scatter(dispatch, each_event=True), Delay(times["kafka_commit"])),
         workers="fanout_dispatchers",
     )
 
@@ -180,7 +180,6 @@ def _fanout(scenario: Scenario) -> Topic:
         scenario,
         "fanout",
         (
-            *fetched(scenario),
             *work(scenario, "fanout_processes", "worker_fanout_batch"),
             Delay(times["network_database"]),
             Serve("database", times["database_fanout_batch"], per={"weight": scenario.costs_s["database_fanout_row"]}),

@@ -26,7 +26,7 @@ from model.network import (
     Steps,
     Topic,
 )
-from model.part import Floats, Ids, Part, accepted, acknowledged, asked, fetched, flushed, topic_of, work
+from model.part import Floats, Ids, Part, accepted, asked, flushed, resumed, topic_of, work
 from model.scenario import Scenario
 
 APPLIED = Milestone("interactions.applied", since="answer")
@@ -55,7 +55,7 @@ def _accept(scenario: Scenario) -> Steps:
         log.append(scenario),
         *work(scenario, "broker", "broker_record"),
         Publish("interactions", key="post"),
-        *acknowledged(scenario, "api_write_answer"),
+        *resumed(scenario, "api_write_answer"),
         Respond(),
     )
 
@@ -68,7 +68,7 @@ def _read(scenario: Scenario) -> Operation:
             *accepted(scenario),
             Serve("api", times["api_read"]),
             *asked(scenario, "database_read_post", statements=2, between="api_read_statement"),
-            *work(scenario, "api", "api_read_answer"),
+            *resumed(scenario, "api_read_answer"),
             Respond(),
         ),
     )
@@ -81,7 +81,6 @@ def _interactions(scenario: Scenario, told: tuple[Steps, Steps]) -> Topic:
         scenario,
         "interactions",
         (
-            *fetched(scenario),
             *work(scenario, "interaction_processes", "worker_apply_batch", {"events": costs["worker_interaction"]}),
             Delay(times["network_database"]),
             Serve("database", times["database_apply_batch"], per=per),
@@ -93,6 +92,7 @@ def _interactions(scenario: Scenario, told: tuple[Steps, Steps]) -> Topic:
             Delay(times["kafka_commit"]),
         ),
         workers="interaction_workers",
+        fetch="kafka_fetch_steady",
     )
 
 

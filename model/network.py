@@ -88,7 +88,8 @@ class Topic:
       `acknowledgement` later the records are in the log and their publishers go on.
     - The group has `consumers` members; a partition belongs to one of them. A member that is free takes up to `poll_max`
       records of its partitions at once; if fewer are there it waits for more, `poll_wait_s` at most from the first. It runs
-      `steps` for the batch, then commits per partition and polls again.
+      `steps` for the batch, then commits per partition and polls again. It sees a record only `fetch` after it was
+      appended: a broker may hold a fetch that finds nothing, and then returns all that has come.
     - A member that crashes loses its batch; `session_timeout_s` later its partitions go to the others, who get the same
       records again, nothing being committed. Marks of a record that was applied already count once if `idempotent`.
     - A batch that fails (a full queue) is not committed; the member gets it again after `retry_s`.
@@ -105,6 +106,7 @@ class Topic:
     consumers: int = 1
     poll_max: int = 500
     poll_wait_s: float = 0.0
+    fetch: Distribution = NEVER
     session_timeout_s: float = 45.0  # source: Kafka ConsumerConfig session.timeout.ms
     retry_s: float = 0.1  # assumption
     idempotent: bool = True

@@ -39,8 +39,8 @@ def accepted(scenario: Scenario) -> Steps:
     return Delay(scenario.service_times["network_client"]), *work(scenario, "api", "api_accept")
 
 
-def acknowledged(scenario: Scenario, time: str) -> Steps:
-    """What the API does once the log has a record: on an event loop the report has one turn and the handler it wakes another.
+def resumed(scenario: Scenario, time: str) -> Steps:
+    """What the API does once something it waited for has come: on an event loop that has one turn, and the handler it wakes another.
 
     `time` is divided among the two; whatever else the loop has to do comes between them.
     """
@@ -53,9 +53,9 @@ def asked(
 ) -> Steps:
     """An operation's statements at the database, on one connection.
 
-    Where `between` takes time, the API has a turn between two statements, and `time` is divided among them; else they are one.
+    Where `between` takes time, the API goes on between two statements, and `time` is divided among them; else they are one.
     """
-    turn = work(scenario, "api", between) if between else ()
+    turn = resumed(scenario, between) if between else ()
     count = statements if turn else 1
     part = {attribute: cost_s / count for attribute, cost_s in (per or {}).items()}
     one = (
@@ -66,12 +66,6 @@ def asked(
     for _ in range(count - 1):
         steps = (*steps, *turn, *one)
     return connected(scenario, steps)
-
-
-def fetched(scenario: Scenario) -> Steps:
-    """Until a member's fetch comes back with what has been appended: brokers may hold one that finds nothing."""
-    taken = scenario.service_times["kafka_fetch"]
-    return (Delay(taken),) if taken.mean_s > 0 else ()
 
 
 def flushed(scenario: Scenario) -> Steps:
@@ -85,8 +79,8 @@ def connected(scenario: Scenario, steps: Steps) -> Steps:
     return (Hold("api_connections", steps),) if scenario.stations["database"].host is not None else steps
 
 
-def topic_of(scenario: Scenario, name: str, steps: Steps, *, workers: str) -> Topic:
-    """A topic with the scenario's settings; its group is as large as the station `workers` has servers."""
+def topic_of(scenario: Scenario, name: str, steps: Steps, *, workers: str, fetch: str = "kafka_fetch") -> Topic:
+    """A topic with the scenario's settings; its group is as large as the station `workers` has servers. `fetch`: a service time."""
     settings = scenario.topics[name]
     return Topic(
         name,
@@ -98,6 +92,7 @@ def topic_of(scenario: Scenario, name: str, steps: Steps, *, workers: str) -> To
         consumers=scenario.stations[workers].servers,
         poll_max=settings.poll_max,
         poll_wait_s=settings.poll_wait_s,
+        fetch=scenario.service_times[fetch],
         session_timeout_s=settings.session_timeout_s,
         lag_limit=settings.lag_limit,
         workers=workers,

@@ -91,6 +91,7 @@ TOPIC = np.dtype(
         ("poll_max", "i4"),
         ("idempotent", "i4"),
         ("acknowledgement", "i4"),
+        ("fetch", "i4"),  # -1: at once
         ("lag_limit", "i4"),  # -1: none
         ("stream", "u8"),
         ("linger_s", "f8"),
@@ -316,6 +317,7 @@ def lower(network: net.Network, seed: int) -> Tables:
     for row, topic in zip(topics, network.topics, strict=True):
         row["first_row"] = work.route(f"topic {topic.name}", topic.steps, END_ROW, in_batch=True)
         row["acknowledgement"] = work.distribution(topic.acknowledgement)
+        row["fetch"] = work.distribution(topic.fetch) if topic.fetch.mean_s > 0 else -1
         row["stream"] = stream_of(seed, f"topic {topic.name}")
         row["lag_limit"] = -1 if topic.lag_limit is None else topic.lag_limit
         for name in (

@@ -13,7 +13,7 @@ import numpy as np
 from model.engines.compiled_events import MACHINERY, schedule, what_of_machinery
 from model.engines.compiled_lists import NONE, bits_of, signed
 from model.engines.compiled_tables import distinct, log, members, partitions, tasks, topics
-from model.engines.compiled_tasks import NO_PATH, new_task
+from model.engines.compiled_tasks import NO_PATH, new_task, variate
 from model.engines.order import BATCH_ORIGIN, POLL, REBALANCE, RETRY
 from model.kernel_cache import part
 from model.variates import mix
@@ -49,7 +49,7 @@ def timer(sim: Any, k: int, m: int, delay_s: float, kind: int) -> None:
 # ---- polling
 @part
 def poll(sim: Any, k: int, m: int) -> None:
-    """A free member takes what is there, or waits a little for more."""
+    """A free member takes what is there, once it has been fetched, or waits a little for more."""
     topic, member = topics(sim, k), member_of(sim, k, m)
     if not member.alive or member.batch >= 0 or member.resting:
         return
@@ -60,17 +60,62 @@ def poll(sim: Any, k: int, m: int) -> None:
             there += partition.logged
     if there == 0:
         return
-    if there >= topic.poll_max or topic.poll_wait_s <= 0.0:
+    full = there >= topic.poll_max
+    if member.collecting:
+        if full and sim.now >= member.fetched_s:
+            fetch(sim, k, m)
+        return
+    left_s = 0.0
+    if topic.fetch >= 0:
+        left_s = max(0.0, fetch_s(sim, k, m, 1) - (sim.now - first_of(sim, k, m)))
+    member.fetched_s = sim.now + left_s
+    wait_s = left_s
+    if not full:
+        wait_s += topic.poll_wait_s
+    if wait_s <= 0.0:
         fetch(sim, k, m)
-    elif not member.collecting:
+    else:
         member.collecting = 1
-        timer(sim, k, m, topic.poll_wait_s, POLL)
+        timer(sim, k, m, wait_s, POLL)
+
+
+@part
+def fetch_s(sim: Any, k: int, m: int, which: int) -> float:
+    """How long after it was appended a record is seen: the first of a batch (1), and the last that the batch may have (2)."""
+    topic = topics(sim, k)
+    if topic.fetch < 0:
+        return 0.0
+    return float(variate(sim, topic.fetch, topic.stream, m, np.uint64(member_of(sim, k, m).epoch), which))
+
+
+@part
+def first_of(sim: Any, k: int, m: int) -> float:
+    """When what is first in the member's partitions was appended."""
+    first_s = np.inf
+    for p in range(topics(sim, k).partitions):
+        partition = partition_of(sim, k, p)
+        if partition.owner == m and partition.logged > 0:
+            first_s = min(first_s, log(sim, partition.log_head).arrived_s)
+    return first_s
+
+
+@part
+def seen(sim: Any, partition: Any, most: int, until_s: float) -> int:
+    """How many of the first `most` records were appended by then."""
+    count, r = 0, partition.log_head
+    while count < most and r >= 0 and log(sim, r).arrived_s <= until_s:
+        count += 1
+        r = log(sim, r).next
+    return count
 
 
 @part
 def fetch(sim: Any, k: int, m: int) -> None:
-    """Fetch from the member's partitions in turn, beginning after the last one served, and start the batch."""
+    """Take what has been seen from the member's partitions in turn, beginning after the last one served, and start the batch."""
     topic, member = topics(sim, k), member_of(sim, k, m)
+    until_s = np.inf
+    if topic.fetch >= 0:
+        until_s = max(sim.now - fetch_s(sim, k, m, 2), first_of(sim, k, m))
     member.epoch += 1
     member.collecting = 0
     room, count, start = topic.poll_max, topic.partitions, member.first_partition
@@ -80,6 +125,8 @@ def fetch(sim: Any, k: int, m: int) -> None:
         partition = partition_of(sim, k, p)
         if partition.owner == m and partition.logged > 0 and room > 0:
             partition.fetched = min(room, partition.logged)
+            if topic.fetch >= 0:
+                partition.fetched = seen(sim, partition, room, until_s)
             room -= partition.fetched
             taken += partition.fetched
             member.first_partition = (p + 1) % count

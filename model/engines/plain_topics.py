@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -57,6 +58,13 @@ class Partition:
         self.log: deque[Record] = deque()
         self.fetched = 0
 
+    def seen(self, most: int, until_s: float) -> int:
+        """How many of the first `most` records were appended by then."""
+        for number, record in enumerate(islice(self.log, most)):
+            if record.arrived_s > until_s:
+                return number
+        return min(most, len(self.log))
+
     def belongs_to(self) -> int:
         """The member that has it, or will have it once the present owner has committed."""
         return self.owner if self.heir < 0 else self.heir
@@ -78,6 +86,7 @@ class Member:
     def __init__(self, index: int) -> None:
         self.index, self.alive, self.epoch, self.first_partition = index, True, 0, 0
         self.collecting = False
+        self.fetched_s = 0.0  # when it sees the first of the records that it collects
         self.resting = False  # a batch failed; it is tried again later
         self.batch: Task | None = None
 
@@ -151,26 +160,44 @@ class Topic:
         return [partition for partition in self.partitions if partition.owner == member.index]
 
     def _poll(self, member: Member) -> None:
-        """A free member takes what is there, or waits a little for more."""
+        """A free member takes what is there, once it has been fetched, or waits a little for more."""
         if not member.alive or member.batch is not None or member.resting:
             return
-        there = sum(len(partition.log) for partition in self._owned(member))
-        if there == 0:
+        owned = [partition for partition in self._owned(member) if partition.log]
+        full = sum(len(partition.log) for partition in owned) >= self.row["poll_max"]
+        if not owned:
             return
-        if there >= self.row["poll_max"] or self.row["poll_wait_s"] <= 0:
+        if member.collecting:
+            if full and self.env.now >= member.fetched_s:
+                self._take(member)
+            return
+        left_s = max(0.0, self._fetch_s(member, 1) - (self.env.now - self._first_s(owned)))
+        member.fetched_s = self.env.now + left_s
+        wait_s = left_s if full else left_s + self.row["poll_wait_s"]
+        if wait_s <= 0:
             self._take(member)
-        elif not member.collecting:
-            member.collecting = True
-            epoch = member.epoch
-            key = system_key(self.index, member.index, epoch, POLL)
-            self.engine.later(self.row["poll_wait_s"], key, lambda _: self._collected(member, epoch))
+            return
+        member.collecting = True
+        epoch = member.epoch
+        self.engine.later(wait_s, system_key(self.index, member.index, epoch, POLL), lambda _: self._collected(member, epoch))
+
+    def _first_s(self, owned: list[Partition]) -> float:
+        """When what is first in the log was appended."""
+        return min((partition.log[0].arrived_s for partition in owned if partition.log), default=math.inf)
+
+    def _fetch_s(self, member: Member, which: int) -> float:
+        """How long after it was appended a record is seen: the first of a batch (1), and the last that the batch may have (2)."""
+        if self.row["fetch"] < 0:
+            return 0.0
+        return self.engine.sample(self.row["fetch"], self.row["stream"], member.index, member.epoch, which)
 
     def _collected(self, member: Member, epoch: int) -> None:
         if epoch == member.epoch:
             self._take(member)
 
     def _take(self, member: Member) -> None:
-        """Fetch from the member's partitions in turn, beginning after the last one served, and start the batch."""
+        """Take what has been seen from the member's partitions in turn, beginning after the last one served, and start the batch."""
+        until_s = max(self.env.now - self._fetch_s(member, 2), self._first_s(self._owned(member)))
         member.epoch += 1
         member.collecting = False
         room, count = self.row["poll_max"], len(self.partitions)
@@ -178,7 +205,7 @@ class Topic:
         for step in range(count):
             partition = self.partitions[(start + step) % count]
             if partition.owner == member.index and partition.log and room > 0:
-                partition.fetched = min(room, len(partition.log))
+                partition.fetched = partition.seen(room, until_s)
                 room -= partition.fetched
                 member.first_partition = (partition.index + 1) % count
         records = self.records_of(member.index)

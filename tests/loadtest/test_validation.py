@@ -112,6 +112,21 @@ def test_only_what_overlaps_nothing_is_alone():
     assert [(one.start_s, one.end_s) for one in alone(spans)] == [(0, 1), (8, 9)]
 
 
+def test_what_is_alone_stands_for_those_as_long_that_are_not():
+    """Where others begin at random, the long ones are seldom alone; told by how many each stands for, they are as common as they were."""
+    rng = np.random.default_rng(3)
+    starts_s = np.cumsum(rng.exponential(0.01, 40_000))
+    took_s = rng.choice([0.001, 0.02], len(starts_s), p=[0.7, 0.3])
+    kept = alone([span(start_s, start_s + length_s) for start_s, length_s in zip(starts_s, took_s, strict=True)])
+    long = np.array([one.took_s > 0.01 for one in kept])
+    stands_for = np.array([one.stands_for for one in kept])
+    assert long.mean() < 0.1
+    assert stands_for[long].sum() / stands_for.sum() == pytest.approx(0.3, abs=0.02)
+    made = estimate([one.took_s for one in kept], stands_for)
+    assert made.mean_s == pytest.approx(took_s.mean(), rel=0.05)
+    assert made.low_s < took_s.mean() < made.high_s
+
+
 def test_own_time_leaves_out_children_once():
     parent = span(0, 10)
     parent.children = [span(1, 3), span(2, 4), span(9, 12)]

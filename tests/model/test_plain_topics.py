@@ -82,6 +82,20 @@ def test_each_partition_has_a_buffer_of_its_own():
     assert answered(record) == [1, 1.75, 1]
 
 
+def test_a_member_sees_the_first_record_a_fetch_later_and_what_came_meanwhile():
+    network = log((Delay(constant(4.0)), Mark("applied")), fetch=constant(0.5), poll_wait_s=1.0)
+    record = run(network, puts(0, 0.25, 1.25, 1.75, 5.375))
+    # Seen at 0.5, taken at 1.5 with two others, done at 5.5; the next was appended long before, the last one comes in time.
+    assert applied(record) == [(5.5, 0), (5.5, 1), (5.5, 2), (10.5, 3), (10.5, 4)]
+
+
+def test_a_full_poll_does_not_wait_for_more_but_for_its_fetch():
+    network = log(fetch=constant(0.5), poll_wait_s=4.0, poll_max=2)
+    assert applied(run(network, puts(0, 0.25))) == [(5.5, 0), (5.5, 1)]  # full before it was seen: nobody asks again
+    assert applied(run(network, puts(0, 0.75))) == [(1.75, 0), (1.75, 1)]
+    assert applied(run(log(fetch=constant(0.5), poll_max=1), puts(0, 0.25))) == [(1.5, 0), (2.5, 1)]
+
+
 def test_acknowledgements_of_a_partition_keep_their_order():
     network = log(acknowledgement=uniform(0.0, 10.0))
     record = run(network, puts(*[n / 16 for n in range(200)], key=1))

@@ -237,6 +237,7 @@ class Draw:
             consumers=self.whole(1, 5),
             poll_max=self.whole(1, 9),
             poll_wait_s=self.pick((0.0, self.seconds(1.0))),
+            fetch=self.pick((net.NEVER, net.NEVER, self.time())),
             session_timeout_s=self.seconds(4.0),
             retry_s=0.25 if self.grid else 0.17,
             idempotent=self.chance(0.6),
