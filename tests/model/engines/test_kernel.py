@@ -1,5 +1,7 @@
 """The compiled engine's own promises: its clock, its memory, its machine code and its cache."""
 
+import heapq
+import itertools
 import platform
 import shutil
 import subprocess
@@ -12,11 +14,15 @@ import pytest
 from model import distributions as d
 from model import kernel_cache
 from model import network as net
+from model.engines import compiled_events as events
 from model.engines.choose import available, engine_for, make_environment
 from model.engines.clock import Clock
 from model.engines.compiled import Compiled, CompiledClock
+from model.engines.compiled_features import ALL
 from model.engines.compiled_memory import keep_freed_memory
-from model.engines.compiled_tables import RECORDS
+from model.engines.compiled_tables import RECORDS, heap, simulation
+from model.engines.compiled_tasks import NO_PATH
+from model.engines.order import WAKE
 from model.tables import lower
 
 ROOT = Path(kernel_cache.__file__).parent.parent
@@ -116,6 +122,51 @@ def test_tasks_are_recycled_and_only_the_table_of_requests_grows():
     assert moving < 1_500_000  # tasks that stayed would take more than 200 bytes each
 
 
+@kernel_cache.part
+def pushed(address, time_s, who):
+    return events.schedule(
+        simulation(address), time_s, events.whose_task(who // 4), events.what_of_task(NO_PATH, WAKE), who
+    )
+
+
+@kernel_cache.part
+def popped(address, filled):
+    sim = simulation(address)
+    sim.vacant = 1
+    who = heap(sim, 0).who
+    if filled:
+        events.fill_vacancy(sim)
+    return who
+
+
+@pytest.mark.parametrize("tied", [0.0, 0.05, 0.5, 1.0])
+def test_events_leave_the_heap_by_time_then_key_then_number(tied):
+    """Four levels of it, whatever share of the events is due at one of few instants, and whether others take their places at once."""
+    push, pop = kernel_cache.entries(
+        "of a test", {pushed: "i8(i8, f8, i8)", popped: "i8(i8, i8)"}, frozenset(ALL), keep=False
+    )
+    memory = Compiled(lower(QUEUE, 1), CompiledClock()).memory
+    memory.reserve_events(4000)
+    rng, waiting, numbers = np.random.default_rng(int(tied * 100)), [], itertools.count()
+
+    def schedule():
+        time_s = float(rng.integers(1, 20) if rng.random() < tied else rng.uniform(0.5, 20.0))
+        who = int(rng.integers(2000))
+        push(memory.address, time_s, who)
+        heapq.heappush(waiting, (time_s, who // 4, next(numbers), who))
+
+    for _ in range(2000):
+        schedule()
+    for _ in range(6000):
+        refilled = rng.random() < 0.5
+        assert pop(memory.address, int(not refilled)) == heapq.heappop(waiting)[-1]
+        for _ in range(refilled + (rng.random() < 0.4)):
+            schedule()
+    while waiting:
+        assert pop(memory.address, 1) == heapq.heappop(waiting)[-1]
+    assert memory.get("heap_len") == 0
+
+
 def test_a_request_takes_half_a_line_of_the_cache_and_operations_have_room_in_it():
     assert RECORDS["requests"].itemsize == 32
     many = net.Network(operations=tuple(net.Operation(str(k), (net.Respond(),)) for k in range(1 << 15)))
@@ -212,7 +263,9 @@ for _ in range(2):
 """
     done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, cwd=ROOT, timeout=120)
     assert done.stdout.splitlines() == ["plain Clock"] * 2
-    assert done.stderr.splitlines() == ["flashcrowd: llvmlite cannot be imported; the plain engine serves, slower by far"]
+    assert done.stderr.splitlines() == [
+        "flashcrowd: llvmlite cannot be imported; the plain engine serves, slower by far"
+    ]
 
 
 def test_an_engine_is_chosen_by_name():
