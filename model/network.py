@@ -106,12 +106,12 @@ class Topic:
     consumers: int = 1
     poll_max: int = 500
     poll_wait_s: float = 0.0
-    fetch: Distribution = NEVER
     session_timeout_s: float = 45.0  # source: Kafka ConsumerConfig session.timeout.ms
     retry_s: float = 0.1  # assumption
     idempotent: bool = True
     workers: str | None = None
     lag_limit: int | None = None
+    fetch: Distribution = NEVER
 
 
 @dataclass(frozen=True)

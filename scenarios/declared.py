@@ -203,6 +203,7 @@ class _Words:
             "linger_s": Field(number(), 0.0),
             "batch_max": Field(whole(), 1),
             "acknowledgement": Field(duration, NEVER),
+            "fetch": Field(duration, NEVER),
             "consumers": Field(whole(1, 100_000), 1),
             "poll_max": Field(whole(), 500),
             "poll_wait_s": Field(number(), 0.0),

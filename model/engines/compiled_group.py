@@ -62,13 +62,12 @@ def poll(sim: Any, k: int, m: int) -> None:
         return
     full = there >= topic.poll_max
     if member.collecting:
-        if full and sim.now >= member.fetched_s:
+        if full and topic.fetch < 0:
             fetch(sim, k, m)
         return
     left_s = 0.0
     if topic.fetch >= 0:
         left_s = max(0.0, fetch_s(sim, k, m, 1) - (sim.now - first_of(sim, k, m)))
-    member.fetched_s = sim.now + left_s
     wait_s = left_s
     if not full:
         wait_s += topic.poll_wait_s

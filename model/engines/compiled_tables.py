@@ -78,7 +78,7 @@ PARTITION = record(
     i8="buffer_epoch sends",
     f8="sent_until_s",
 )
-MEMBER = record(i4="alive collecting resting batch first_partition", i8="epoch", f8="fetched_s")
+MEMBER = record(i4="alive collecting resting batch first_partition", i8="epoch")
 RECORD = record(
     i8="request attributes",
     u8="path marked",

@@ -86,7 +86,6 @@ class Member:
     def __init__(self, index: int) -> None:
         self.index, self.alive, self.epoch, self.first_partition = index, True, 0, 0
         self.collecting = False
-        self.fetched_s = 0.0  # when it sees the first of the records that it collects
         self.resting = False  # a batch failed; it is tried again later
         self.batch: Task | None = None
 
@@ -168,11 +167,10 @@ class Topic:
         if not owned:
             return
         if member.collecting:
-            if full and self.env.now >= member.fetched_s:
+            if full and self.row["fetch"] < 0:  # else it does not see that yet
                 self._take(member)
             return
         left_s = max(0.0, self._fetch_s(member, 1) - (self.env.now - self._first_s(owned)))
-        member.fetched_s = self.env.now + left_s
         wait_s = left_s if full else left_s + self.row["poll_wait_s"]
         if wait_s <= 0:
             self._take(member)

@@ -82,17 +82,17 @@ def test_each_partition_has_a_buffer_of_its_own():
     assert answered(record) == [1, 1.75, 1]
 
 
-def test_a_member_sees_the_first_record_a_fetch_later_and_what_came_meanwhile():
+def test_a_member_sees_a_record_a_fetch_after_it_was_appended():
     network = log((Delay(constant(4.0)), Mark("applied")), fetch=constant(0.5), poll_wait_s=1.0)
     record = run(network, puts(0, 0.25, 1.25, 1.75, 5.375))
-    # Seen at 0.5, taken at 1.5 with two others, done at 5.5; the next was appended long before, the last one comes in time.
-    assert applied(record) == [(5.5, 0), (5.5, 1), (5.5, 2), (10.5, 3), (10.5, 4)]
+    # Seen at 0.5 and taken at 1.5, when 1.25 is not seen yet; done at 5.5. The others were seen long before 6.5.
+    assert applied(record) == [(5.5, 0), (5.5, 1), (10.5, 2), (10.5, 3), (10.5, 4)]
 
 
-def test_a_full_poll_does_not_wait_for_more_but_for_its_fetch():
+def test_a_full_poll_waits_for_its_fetch_alone():
     network = log(fetch=constant(0.5), poll_wait_s=4.0, poll_max=2)
-    assert applied(run(network, puts(0, 0.25))) == [(5.5, 0), (5.5, 1)]  # full before it was seen: nobody asks again
-    assert applied(run(network, puts(0, 0.75))) == [(1.75, 0), (1.75, 1)]
+    assert applied(run(network, puts(0, 0.75))) == [(5.5, 0), (5.5, 1)]  # it filled up unseen
+    assert applied(run(network, puts(0, 0.25, 1, 1.25))) == [(5.5, 0), (5.5, 1), (6.5, 2), (6.5, 3)]
     assert applied(run(log(fetch=constant(0.5), poll_max=1), puts(0, 0.25))) == [(1.5, 0), (2.5, 1)]
 
 

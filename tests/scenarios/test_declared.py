@@ -56,6 +56,7 @@ session_timeout_s = 10
 retry_ms = 200
 idempotent = false
 acknowledgement = { distribution = "constant", mean_ms = 2 }
+fetch = { distribution = "uniform", low_ms = 1, high_ms = 3 }
 service_time = { distribution = "constant", mean_ms = 3 }
 per_event_us = 100
 steps = [{ scatter = { each_event = true, join = false, steps = [{ mark = "a.done" }] } }]
@@ -114,7 +115,7 @@ def test_every_word_of_a_declared_network(tmp_path):
         net.Branch((net.Arm(0.25, (net.Scatter((), "rows", join=False),)),)),
         net.Respond(),
     )
-    topic = net.Topic("log", batch, 4, 0.005, 6, d.constant(0.002), 2, 50, 0.02, 10.0, 0.2, idempotent=False)
+    topic = net.Topic("log", batch, 4, 0.005, 6, d.constant(0.002), 2, 50, 0.02, 10.0, 0.2, idempotent=False, fetch=d.uniform(0.001, 0.003))
     assert declared.network == net.Network(
         operations=(net.Operation("a.b", steps, -1), net.Operation("c", ())),
         stations=(net.Station("api", 3, "priority", 7, shed_above=5, shed_keeps=1),),
