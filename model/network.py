@@ -89,7 +89,8 @@ class Topic:
     - The group has `consumers` members; a partition belongs to one of them. A member that is free takes up to `poll_max`
       records of its partitions at once; if fewer are there it waits for more, `poll_wait_s` at most from the first. It runs
       `steps` for the batch, then commits per partition and polls again. It sees a record only `fetch` after it was
-      appended: a broker may hold a fetch that finds nothing, and then returns all that has come.
+      appended, since a broker may hold a fetch that finds nothing: drawn once for the first record, from when the wait for more
+      counts, and once for the last that the batch may have; what was appended later stays for the next.
     - A member that crashes loses its batch; `session_timeout_s` later its partitions go to the others, who get the same
       records again, nothing being committed. Marks of a record that was applied already count once if `idempotent`.
     - A batch that fails (a full queue) is not committed; the member gets it again after `retry_s`.
