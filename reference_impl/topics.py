@@ -51,6 +51,9 @@ instance = Info("flashcrowd_instance", "Which `up` the process belongs to")
 worker_ready = Gauge("flashcrowd_worker_ready", "1 once the worker's group has given it its partitions")
 
 
+NOWHERE = "acknowledged as a duplicate, without an offset"
+
+
 class DeliveryFailed(Exception):
     """The log did not acknowledge a record; whether it has it is unknown."""
 
@@ -64,6 +67,9 @@ class LogProducer:
     A record that is not delivered leaves a gap in an idempotent producer's sequence. librdkafka would go on under a
     new epoch, which the embedded broker refuses for ever ("fenced"), and after a fatal error it would not go on at
     all. So a producer that failed to deliver is replaced by a new one; what it has in flight still, it may finish.
+
+    A log that has a record from an earlier try says so, with its offset. The embedded broker gives none, and is not to be
+    believed: it notes a producer's sequence before it has the records, and killed in between it "has" what it never stored.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -94,8 +100,8 @@ class LogProducer:
         ``partition``: to this one; by default the key chooses.
 
         Raises:
-            DeliveryFailed: no acknowledgement within ``produce_timeout_s``, or the local queue is full. The log may
-                have the record all the same.
+            DeliveryFailed: no acknowledgement within ``produce_timeout_s``, one that does not say where the record is, or
+                the local queue is full. The log may have the record all the same.
         """
         future: asyncio.Future[None] = self._loop.create_future()
         producer = self._producer
@@ -119,17 +125,19 @@ class LogProducer:
         self._waking = False  # first: a report that comes meanwhile wakes the loop once more, or is seen below
         while self._reports:
             future, producer, error, message = self._reports.popleft()
-            if error is None:
-                partition, offset = message.partition(), message.offset()
-                # Where the answer to an earlier try got lost, the log says that it has the record, and not where.
-                if partition is not None and offset is not None:
-                    acknowledged_offset.labels(str(message.topic()).removeprefix(self._prefix), partition).set(offset)
+            partition, offset = message.partition(), message.offset()
+            if error is not None:
+                self._replace(producer)
+                failure = error.str()
+            elif partition is None or offset is None:
+                failure = NOWHERE
+            else:
+                acknowledged_offset.labels(str(message.topic()).removeprefix(self._prefix), partition).set(offset)
                 if not future.done():
                     future.set_result(None)
                 continue
-            self._replace(producer)
             if not future.done():
-                future.set_exception(DeliveryFailed(error.str()))
+                future.set_exception(DeliveryFailed(f"{message.topic()}: {failure}"))
 
     def _replace(self, failed: Producer) -> None:
         if failed is self._producer:  # and was not replaced already, for another of its records
