@@ -69,15 +69,15 @@ def test_traces_of_others_become_a_network_that_runs(traces, tmp_path, capsys):
     assert calibrate.main([str(traces), "--out", str(target), "--json", str(figures)]) == 0
     assert "scenario in" in capsys.readouterr().out
     assert any("postgresql" in what for what in json.loads(figures.read_text()))
-    scenario = load_scenario(str(target), ["run.duration_s=60", "run.warmup_s=0"])
+    # At a tenth of the load nobody waits, however busy the machine was as the spans were made.
+    scenario = load_scenario(str(target), ["run.duration_s=600", "run.warmup_s=0", "run.load_factor=0.1"])
     network = scenario.declared.network
     assert network.names("operations") == ("shop.get_cart",)
     assert set(network.names("stations")) == {"shop", "postgresql", "stock"}
     results = simulate(scenario, engine="plain")
     assert results.audit["conserved"]
     took_s = [span.took_s for span in read_spans(traces) if span.name == "GET /cart"]
-    # One process of its own, two threads: queues are short, and the mean is that of the spans.
-    assert results.operation_figures["shop.get_cart"]["latency_s"]["mean"] == pytest.approx(np.mean(took_s), rel=0.35)
+    assert results.operation_figures["shop.get_cart"]["latency_s"]["mean"] == pytest.approx(np.mean(took_s), rel=0.1)
     asked = results.station_figures["stock"]["throughput_per_s"] / results.station_figures["postgresql"]["throughput_per_s"]
     assert asked == pytest.approx(1 / 3, abs=0.1)
 
