@@ -37,8 +37,8 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-HOST = {"cores": 1, "discipline": "processor_sharing"}
-"""Linux' scheduler lets all who have work get on alike, by slices of a few milliseconds."""
+DISCIPLINE = "fair"
+"""As Linux: of those who have work, the one goes on who has had least of the core, for a slice."""
 ON_HOST = (
     "api", "database", "broker", "dispatcher_processes", "fanout_processes", "interaction_processes",
 )  # fmt: skip
@@ -50,9 +50,10 @@ ABSENT_TIMES, ABSENT_COSTS = ("database_notify_batch", "database_connect", "cdc_
 """Work at the shared database of processes that do not run while observing: `observing.UNUSED_ROLES`."""
 
 
-def document_of(document: dict[str, Any], made: Calibration, shared_host: bool = True) -> dict[str, Any]:
-    """A scenario's document with what was measured in place."""
+def document_of(document: dict[str, Any], made: Calibration, cores: int) -> dict[str, Any]:
+    """A scenario's document with what was measured in place; `cores` of the machine, of which the system had one."""
     from loadtest.estimates import Estimate
+    from model.hosts import linux_slice_s
 
     made.times |= dict.fromkeys(ABSENT_TIMES, Estimate(0.0, 0, 0.0, 0.0))
     made.costs_s |= dict.fromkeys(ABSENT_COSTS, (0.0, "no such process ran"))
@@ -63,15 +64,15 @@ def document_of(document: dict[str, Any], made: Calibration, shared_host: bool =
             del document["costs"][key]
         document["costs"][f"{name}_us"] = float(f"{cost_s * 1e6:.4g}")
     document.pop("answer", None)  # of the scenario before it was calibrated
-    if shared_host:
-        document["hosts"] = {"machine": {**HOST, "speed": round(float(made.speed), 4)}}
-        if made.unsteady.cv > 0:
-            varies = made.unsteady
-            document["hosts"]["machine"] |= {"speed_cv": round(varies.cv, 4), "speed_holds_ms": round(varies.holds_s * 1000)}
-        for station in ON_HOST:
-            document["stations"][station]["host"] = "machine"
-        for role, cold in made.cold.items():
-            document["stations"][STATION_OF[role]]["cold"] = cold.points()
+    host = {"cores": 1, "discipline": DISCIPLINE, "slice_ms": round(linux_slice_s(cores) * 1000, 3)}
+    document["hosts"] = {"machine": {**host, "speed": round(float(made.speed), 4)}}
+    if made.unsteady.cv > 0:
+        varies = made.unsteady
+        document["hosts"]["machine"] |= {"speed_cv": round(varies.cv, 4), "speed_holds_ms": round(varies.holds_s * 1000)}
+    for station in ON_HOST:
+        document["stations"][station]["host"] = "machine"
+    for role, cold in made.cold.items():
+        document["stations"][STATION_OF[role]]["cold"] = cold.points()
     return document
 
 
@@ -82,6 +83,7 @@ def text_of(document: dict[str, Any], made: Calibration, about: Sequence[str]) -
 
     said = {name: one.says() for name, one in made.times.items()}
     said |= {f"{name}_us": text for name, (_, text) in made.costs_s.items()}
+    said["slice_ms"] = "Linux, by the machine's cores"
     said["speed"] = "measured: one less the share of the core that idle and other processes take"
     said["speed_cv"] = "measured: what the CPU of several roles for the same work varies together"
     said["speed_holds_ms"] = "measured: how fast that dies out from window to window"
@@ -112,9 +114,9 @@ def calibrated(folders: Sequence[Path]) -> tuple[str, Calibration]:
         if trace.header["reference"]["feed_strategy"] != first["reference"]["feed_strategy"]:
             raise ValueError(f"{trace.folder}: observed with another feed strategy than {read[0].folder}")
     made = calibrate(read, float(first["reference"]["producer_linger_s"]))
-    document = document_of(tomllib.loads(first["document"]), made)
+    document = document_of(tomllib.loads(first["document"]), made, first["machine"]["cores"])
     made.close(levels(_scenario_of(text_of(document, made, ())), made.runs, CLOSED, made.cold.keys() & CLOSED.keys()))
-    document = document_of(tomllib.loads(first["document"]), made)
+    document = document_of(tomllib.loads(first["document"]), made, first["machine"]["cores"])
     machine = first["machine"]
     about = [
         f"The scenario {first['scenario']}, calibrated from {len(read)} observed traces; seed of the people {first['graph_seed']}.",

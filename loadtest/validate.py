@@ -284,28 +284,28 @@ def document(
     plan, runs = work.plan, work.runs
     validation.reject(runs)
     rows: list[dict[str, Any]] = []
-    slowdowns: dict[float, float] = {}
-    for load in plan.loads:
-        mine = [run for run in runs if run.load == load and not run.design]
-        kept = [run for run in mine if not run.rejected] or mine
-        if not kept:
-            continue
-        slower = float(np.median([run.cpu_per_request_s for run in kept])) / work.cpu_per_request_s(predicted[load])
-        slowdowns[load] = slower
-        normalised = work.foresee(load, (), _seed_of(plan, load), slower=slower)
-        rows += validation.cell_rows(load, "", mine, cells[load], normalised)
+    of_load = {load: [run for run in runs if run.load == load and not run.design] for load in plan.loads}
+    of_load = {load: mine for load, mine in of_load.items() if mine}
+    slowdowns = {
+        load: [run.cpu_per_request_s / work.cpu_per_request_s(predicted[load]) for run in validation.shown_of(mine)]
+        for load, mine in of_load.items()
+    }
+
+    def by_cpu(load: float, overrides: Sequence[str] = (), host: bool = True) -> list[dict[str, dict[str, Any]]]:
+        return [work.foresee(load, overrides, _seed_of(plan, load), slower=slower, host=host) for slower in slowdowns[load]]
+
+    for load, mine in of_load.items():
+        rows += validation.cell_rows(load, "", mine, cells[load], by_cpu(load))
     for design in plan.designs:
         mine = [run for run in runs if run.design == design]
-        rows += validation.cell_rows(DESIGN_LOAD, design, mine, designed[design], None)
+        rows += validation.cell_rows(DESIGN_LOAD, design, mine, designed[design])
     held_out = [row for row in rows if not row["design"]]
     effects = []
     for effect, overrides in EFFECTS.items():
         without: list[dict[str, Any]] = []
-        for load in (load for load in plan.loads if load < 0.8):
-            mine = [run for run in runs if run.load == load and not run.design]
-            how = {"slower": slowdowns.get(load), "host": effect != NO_HOST}
-            changed = work.foresee(load, overrides, _seed_of(plan, load), **how)
-            without += validation.cell_rows(load, "", mine, changed, None)
+        for load, mine in of_load.items():
+            if load < 0.8:
+                without += validation.cell_rows(load, "", mine, cells[load], by_cpu(load, overrides, effect != NO_HOST))
         effects.append({"effect": effect, "medians": validation.medians(without, "load")})
     top = max(plan.loads)
     saturated = [run for run in runs if run.load == top and not run.design]
@@ -329,7 +329,7 @@ def document(
             for one in RANKINGS
         ],
         "cpu_per_request_us": {
-            str(load): {"predicted": work.cpu_per_request_s(predicted[load]) * 1e6, "real_over_predicted": slower}
+            str(load): {"predicted": work.cpu_per_request_s(predicted[load]) * 1e6, "real_over_predicted": float(np.median(slower))}
             for load, slower in slowdowns.items()
         },
         "rejected": sum(bool(run.rejected) for run in runs),

@@ -54,7 +54,7 @@ def _effects(made: dict[str, Any]) -> list[list[str]]:
     statistics = ("mean", "p50", "p95", "p99")
     rows = []
     for effect in made["effects"]:
-        by = {row["statistic"]: row["error"] for row in effect["medians"]}
+        by = {row["statistic"]: row["error_normalised"] for row in effect["medians"]}
         rows.append([effect["effect"], *(percent(by.get(name)) for name in statistics)])
     return rows
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -81,7 +81,8 @@ NO_HOST = "no shared host: each process a core of its own"
 EFFECTS: dict[str, tuple[str, ...]] = {
     "the whole model": (),
     NO_HOST: (),
-    "a run queue in place of sharing": ("hosts.machine.discipline=fifo",),
+    "equal sharing in place of slices": ("hosts.machine.discipline=processor_sharing",),
+    "a run queue in place of slices": ("hosts.machine.discipline=fifo",),
     "the same, and brokers and workers pre-empt as they wake": (
         "hosts.machine.discipline=wake_preemption",
         *(f"stations.{name}.preempts=true" for name in ("broker", "dispatcher_processes", "fanout_processes", "interaction_processes")),
@@ -199,12 +200,21 @@ def again(runs: list[Run], loads: tuple[float, ...]) -> list[float]:
     return sorted(missing)[:AGAIN_MOST]
 
 
+def shown_of(runs: list[Run]) -> list[Run]:
+    """Those that were not rejected; all, if all were."""
+    return [run for run in runs if not run.rejected] or runs
+
+
 def cell_rows(
-    load: float, design: str, runs: list[Run], predicted: dict[str, Any], normalised: dict[str, Any] | None
+    load: float, design: str, runs: list[Run], predicted: dict[str, Any], normalised: Sequence[dict[str, Any]] = ()
 ) -> list[dict[str, Any]]:
-    """A row per operation, milestone and statistic of one load: real, predicted, errors, spread and verdict."""
+    """A row per operation, milestone and statistic of one load: real, predicted, errors, spread and verdict.
+
+    `normalised`: the model's cells on a host made as fast as the CPU per request of each of `shown_of(runs)` says. Latency does not grow
+    in proportion to CPU, so each run is held against its own, and the median of these errors is the cell's.
+    """
     kept = [run for run in runs if not run.rejected]
-    shown = kept or runs
+    shown = shown_of(runs)
     rows = []
     for name in sorted(set(predicted).union(*(run.cells for run in runs)) if runs else set()):
         model = predicted.get(name)
@@ -220,12 +230,15 @@ def cell_rows(
             middle = float(np.median(values))
             spread = float(np.std(values, ddof=1) / np.mean(values)) if len(values) > 1 and np.mean(values) else float("nan")
             error = model[column] / middle - 1 if middle else float("nan")
-            again = normalised[name][column] if normalised and name in normalised else None
+            pairs = [
+                (model_then[name][column], run.cells[name][column])
+                for run, model_then in zip(shown, normalised, strict=bool(normalised)) if name in run.cells and name in model_then
+            ]  # fmt: skip
             rows.append({
                 "load": load, "design": design, "name": name, "kind": model["kind"], "statistic": key, "n": fewest, "runs": len(kept),
                 "busy": float(np.median([run.busy_ratio for run in shown])),
                 "real": middle, "predicted": model[column], "error": error, "spread": spread,
-                "error_normalised": again / middle - 1 if again is not None and middle else float("nan"),
+                "error_normalised": _median(then / value - 1 for then, value in pairs if then is not None and value),
                 "verdict": verdict(shown, bool(kept), error, spread),
             })  # fmt: skip
     return rows

@@ -20,9 +20,14 @@ from typing import Literal, Protocol, TypeAlias
 
 Discipline: TypeAlias = Literal["fifo", "priority", "processor_sharing"]  # of a station's line
 DISCIPLINES: tuple[Discipline, ...] = ("fifo", "priority", "processor_sharing")
-HostDiscipline: TypeAlias = Literal["processor_sharing", "fifo", "wake_preemption"]
-HOST_DISCIPLINES: tuple[HostDiscipline, ...] = ("processor_sharing", "fifo", "wake_preemption")
+HostDiscipline: TypeAlias = Literal["processor_sharing", "fifo", "wake_preemption", "fair"]
+HOST_DISCIPLINES: tuple[HostDiscipline, ...] = ("processor_sharing", "fifo", "wake_preemption", "fair")
 IdleFactors: TypeAlias = tuple[tuple[float, float], ...]  # (idle seconds, factor), by rising idle time
+
+
+def linux_slice_s(cores: int) -> float:
+    """The slice of a machine with so many cores: 0.7 ms times 1 + log2(cores), of at most 8 (`base_slice_ns`, kernel/sched/fair.c)."""
+    return 0.0007 * (1 + int(math.log2(min(cores, 8))))
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,11 @@ class Host:
     - `fifo`: a run queue; the first `cores` of it run until they have nothing to do, in the order of waking.
     - `wake_preemption`: the same, but a process that wakes goes to the head of the run queue, if its station `preempts`; who
       is pushed out beyond the last core goes on later with what is left of its work.
+    - `fair`: a run queue in which who has had least of the cores goes first. Who runs is put back once it has had `slice_s` more than
+      the one that waits with the least. Who wakes has had as much as the least of those in the queue, or what it had if that is
+      more; if that is less than what the one who runs has had, it pre-empts. `processor_sharing` is its limit for short slices.
+
+    Linux shares its cores so, by "virtual run times"; the slice is its `linux_slice_s`.
 
     A machine that others use as well is not equally fast at all times: work takes a factor longer that is lognormal, with mean 1 and
     coefficient of variation `speed_cv`, and drawn anew after exponentially distributed times of mean `speed_holds_s` (0: it never is).
@@ -45,6 +55,7 @@ class Host:
     speed: float = 1.0
     speed_cv: float = 0.0
     speed_holds_s: float = 0.0
+    slice_s: float = linux_slice_s(2)
 
 
 class Processes(Protocol):
@@ -80,6 +91,8 @@ def host_fault(host: Host) -> str:
         return f"{where}: no discipline {host.discipline!r} (there are: {', '.join(HOST_DISCIPLINES)})"
     if not 0 < host.speed < math.inf:
         return f"{where}: speed must be more than 0, not {host.speed}"
+    if not 0 < host.slice_s < math.inf:
+        return f"{where}: slice_s must be more than 0, not {host.slice_s}"
     for name, value in (("speed_cv", host.speed_cv), ("speed_holds_s", host.speed_holds_s)):
         if not 0 <= value < math.inf:
             return f"{where}: {name} must be 0 or more, not {value}"

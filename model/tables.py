@@ -23,7 +23,7 @@ from model.variates import stream_of
     HOLD, SERVE_HELD, RELEASE, FILL, FAULT, STAGGER, IF_WANTED, EVICT, FINISH, FAIL,
 ) = range(21)  # fmt: skip
 FIFO, PRIORITY, PROCESSOR_SHARING = range(3)
-CORES_SHARED, RUN_QUEUE, WAKE_PREEMPTION = range(3)  # disciplines of hosts
+CORES_SHARED, RUN_QUEUE, WAKE_PREEMPTION, FAIR = range(4)  # disciplines of hosts
 EVENTS, KEYS, WEIGHT, NO_ATTRIBUTE = -2, -3, -4, -1
 END_ROW, FAILED_ROW = 0, 1
 ANY = 2  # a join that waits for one child
@@ -78,7 +78,7 @@ STATION = np.dtype(
     ],
     align=True,
 )
-HOST = np.dtype([("cores", "i4"), ("discipline", "i4"), ("speed", "f8")], align=True)
+HOST = np.dtype([("cores", "i4"), ("discipline", "i4"), ("speed", "f8"), ("slice_s", "f8")], align=True)
 COLD = np.dtype([("idle_s", "f8"), ("factor", "f8")], align=True)
 BUDGET = np.dtype([("ratio", "f8"), ("burst", "f8")], align=True)
 BREAKER = np.dtype([("window", "i4"), ("failures", "i4"), ("pause_s", "f8")], align=True)  # failures: so many open it
@@ -354,7 +354,11 @@ def lower(network: net.Network, seed: int) -> Tables:
         stations=_stations(network, priorities, {row["target"] for row in work.rows if row["op"] == HOLD}),
         topics=topics,
         hosts=np.array(
-            [(host.cores, net.HOST_DISCIPLINES.index(host.discipline), host.speed) for host in network.hosts], HOST
+            [
+                (host.cores, net.HOST_DISCIPLINES.index(host.discipline), host.speed, host.slice_s)
+                for host in network.hosts
+            ],
+            HOST,
         ),
         colds=np.array([point for station in network.stations for point in station.cold], COLD),
         quotas=np.array([(1 / quota.rate_per_s, quota.burst / quota.rate_per_s) for quota in network.quotas], QUOTA),

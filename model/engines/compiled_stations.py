@@ -10,13 +10,13 @@ from typing import Any
 
 from model.engines.compiled_events import MACHINERY, schedule, what_of_machinery
 from model.engines.compiled_features import HOSTS, SHARING
-from model.engines.compiled_hosts import demand_of, drop, start, stop, take_process
+from model.engines.compiled_hosts import demand_of, drop, slice_over, start, stop, take_process
 from model.engines.compiled_lists import NONE, append, join_heap, leave_heap, take, take_first
 from model.engines.compiled_tables import hosts, lines, processes, stations, tasks
 from model.engines.compiled_tasks import ON_HELD, QUEUED, RUNNING, SERVED, SHARED, WORKING, ready, wake_after
 from model.engines.order import SHARE
 from model.kernel_cache import always, part, seldom
-from model.tables import PRIORITY, PROCESSOR_SHARING
+from model.tables import FAIR, PRIORITY, PROCESSOR_SHARING
 
 TO_HOLD = -2  # the `process` of a task that waits for a server to hold
 
@@ -206,7 +206,11 @@ def worked(sim: Any, i: int) -> None:
 @seldom
 def cores_done(sim: Any, h: int) -> None:
     """The planned event of a host has come."""
-    worked(sim, hosts(sim, h).root)
+    host = hosts(sim, h)
+    if host.discipline == FAIR:
+        slice_over(sim, h)
+    else:
+        worked(sim, host.root)
 
 
 @seldom

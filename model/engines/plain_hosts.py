@@ -17,7 +17,7 @@ import numpy as np
 
 from model.engines.order import CORES, WAKE, system_key, traffic_key
 from model.recording import HostCounts
-from model.tables import CORES_SHARED, WAKE_PREEMPTION
+from model.tables import CORES_SHARED, FAIR, WAKE_PREEMPTION
 
 if TYPE_CHECKING:
     from model.engines.plain import Plain
@@ -27,13 +27,14 @@ if TYPE_CHECKING:
 class Process:
     """One server of a station."""
 
-    __slots__ = ("awake", "collected", "crew", "epoch", "ran_s", "since_s", "task", "then", "work_s")
+    __slots__ = ("awake", "collected", "crew", "epoch", "had_s", "ran_s", "since_s", "task", "then", "turn", "work_s")
 
     def __init__(self, crew: Crew) -> None:
         self.crew, self.awake, self.epoch = crew, False, 0
         self.ran_s = -np.inf  # when it last had work: never
         self.collected = 0  # pieces of work since the last garbage collection
         self.work_s = self.since_s = 0.0
+        self.had_s, self.turn = 0.0, 0  # of a fair host's cores, and its place among those who have had as much
         self.task: Task
         self.then: Callable[[], None]
 
@@ -50,7 +51,7 @@ class Crew:
     def __init__(self, engine: Plain, index: int) -> None:
         row = engine.tables.stations[index]
         self.engine, self.env = engine, engine.env
-        self.host: OwnCores | RunQueue | SharedCores = (
+        self.host: OwnCores | Host = (
             OwnCores(engine) if row["host"] < 0 else engine.hosts[row["host"]]
         )
         self.preempts, self.gc_every = bool(row["preempts"]), int(row["gc_every"])
@@ -284,10 +285,104 @@ class SharedCores(_Host):
             process.crew.done(process)
 
 
-Host: TypeAlias = RunQueue | SharedCores
+class FairQueue(_Host):
+    """Who has had least of the cores goes first; who runs is put back a slice after the one that waits with the least."""
+
+    def __init__(self, engine: Plain, index: int) -> None:
+        super().__init__(engine, index)
+        self.slice_s = float(engine.tables.hosts[index]["slice_s"])
+        self.running: list[Process] = []
+        self.waiting: list[Process] = []
+        self.least_s, self.turns, self.planned = 0.0, 0, 0
+
+    def working(self) -> int:
+        """How many processes have work."""
+        return len(self.running) + len(self.waiting)
+
+    def _had_s(self, process: Process) -> float:
+        return process.had_s + (self.env.now - process.since_s) if process in self.running else process.had_s
+
+    def _place(self, process: Process) -> tuple[float, int]:
+        return self._had_s(process), process.turn
+
+    def _raise_least(self) -> None:
+        if self.running:
+            self.least_s = max(self.least_s, min(map(self._had_s, self.running + self.waiting)))
+
+    def start(self, process: Process, work_s: float) -> None:
+        """The process wakes with this work, or goes on with it where it is."""
+        self._advance()
+        process.work_s = work_s
+        if process in self.running:
+            process.had_s = self._had_s(process)
+            run(self.engine, process, work_s)
+            return
+        if process in self.waiting:
+            return
+        self.counts.woken += 1
+        self._raise_least()
+        process.had_s, process.turn = max(process.had_s, self.least_s), self.turns
+        self.turns += 1
+        if len(self.running) < self.cores:
+            self._run(process)
+            return
+        first = max(self.running, key=self._place)
+        self.waiting.append(process)
+        if process.had_s < self._had_s(first):
+            self._push_out(first)
+            self._run(process)
+        self._plan()
+
+    def stop(self, process: Process) -> None:
+        """The process sleeps; who has had least gets its core, if it had one."""
+        self._advance()
+        self._raise_least()
+        if process in self.waiting:
+            self.waiting.remove(process)
+        else:
+            process.had_s = self._had_s(process)
+            self.running.remove(process)
+            if self.waiting:
+                self._run(min(self.waiting, key=self._place))
+        self._plan()
+
+    def _run(self, process: Process) -> None:
+        if process in self.waiting:
+            self.waiting.remove(process)
+        self.running.append(process)
+        run(self.engine, process, process.work_s)
+
+    def _push_out(self, process: Process) -> None:
+        self.counts.preempted += 1
+        process.epoch += 1
+        process.had_s = self._had_s(process)
+        process.work_s = max(0.0, process.work_s - (self.env.now - process.since_s))
+        self.running.remove(process)
+        self.waiting.append(process)
+
+    def _plan(self) -> None:
+        """When the slice of the one that has had most is over; what was planned before is void."""
+        self.planned += 1
+        if self.waiting:
+            planned, least_s = self.planned, min(map(self._had_s, self.waiting))
+            left_s = max(0.0, least_s + self.slice_s - max(map(self._had_s, self.running)))
+            self.engine.later(left_s, system_key(self.index, 0, 0, CORES), lambda _: self._slice_over(planned))
+
+    def _slice_over(self, planned: int) -> None:
+        if planned == self.planned:
+            self._advance()
+            following = min(self.waiting, key=self._place)
+            self._push_out(max(self.running, key=self._place))
+            self._run(following)
+            self._plan()
+
+
+Host: TypeAlias = RunQueue | SharedCores | FairQueue
 
 
 def build_host(engine: Plain, index: int) -> Host:
     """The host of one row of the table."""
-    shared = engine.tables.hosts[index]["discipline"] == CORES_SHARED
-    return SharedCores(engine, index) if shared else RunQueue(engine, index)
+    discipline = engine.tables.hosts[index]["discipline"]
+    if discipline == CORES_SHARED:
+        return SharedCores(engine, index)
+    return FairQueue(engine, index) if discipline == FAIR else RunQueue(engine, index)

@@ -59,18 +59,27 @@ def test_rejected_runs_are_made_again_where_that_can_help():
 def test_verdicts(runs, predicted_s, verdict):
     validation.reject(runs)
     predicted = run_at(mean_s=predicted_s).cells
-    rows = validation.cell_rows(0.3, "", runs, predicted, None)
+    rows = validation.cell_rows(0.3, "", runs, predicted)
     found = {row["statistic"]: row for row in rows}
     assert found["mean"]["verdict"] == verdict
     assert found["mean"]["error"] == pytest.approx(predicted_s / 0.010 - 1)
     assert "per_s" in found
 
 
+def test_each_run_is_held_against_the_model_at_its_own_cpu():
+    runs = [run_at(mean_s=m) for m in (0.010, 0.020, 0.040)]
+    at_their_cpu = [run_at(mean_s=m).cells for m in (0.011, 0.021, 0.080)]
+    rows = validation.cell_rows(0.3, "", runs, run_at(mean_s=0.03).cells, at_their_cpu)
+    found = {row["statistic"]: row for row in rows}["mean"]
+    assert found["error"] == pytest.approx(0.5)
+    assert found["error_normalised"] == pytest.approx(0.1)  # +10, +5, +100 %
+
+
 def test_failed_cells_stay_in_the_table_and_out_of_the_medians():
-    good = validation.cell_rows(0.3, "", [run_at(mean_s=m) for m in (0.01, 0.012)], run_at(mean_s=0.02).cells, None)
-    bad = validation.cell_rows(0.6, "", [run_at(0.6, late=0.9)], run_at(mean_s=9.0).cells, None)
-    high = validation.cell_rows(0.9, "", [run_at(0.9, busy=0.7)], run_at(mean_s=9.0).cells, None)
-    slowed = validation.cell_rows(0.7, "", [run_at(0.7, busy=0.9)], run_at(mean_s=9.0).cells, None)
+    good = validation.cell_rows(0.3, "", [run_at(mean_s=m) for m in (0.01, 0.012)], run_at(mean_s=0.02).cells)
+    bad = validation.cell_rows(0.6, "", [run_at(0.6, late=0.9)], run_at(mean_s=9.0).cells)
+    high = validation.cell_rows(0.9, "", [run_at(0.9, busy=0.7)], run_at(mean_s=9.0).cells)
+    slowed = validation.cell_rows(0.7, "", [run_at(0.7, busy=0.9)], run_at(mean_s=9.0).cells)
     assert bad
     for of, others, left_out in (("load", slowed, high), ("busy", high, slowed)):
         medians = {row["statistic"]: row for row in validation.medians([*good, *left_out], of)}
@@ -152,7 +161,7 @@ def test_estimates_keep_mean_and_shape():
 
 def test_the_page_shows_every_cell_and_escapes(tmp_path):
     runs = [run_at(mean_s=m) for m in (0.01, 0.012)]
-    rows = validation.cell_rows(0.3, "<b>", runs, run_at(mean_s=0.02).cells, None)
+    rows = validation.cell_rows(0.3, "<b>", runs, run_at(mean_s=0.02).cells)
     plan = Plan.make((0.3,), 2, 10.0, 1, (), 1)
     made = {
         "made_at": "2026-01-01", "machine": {"processor": "p", "system": "s", "python": "3"}, "plan": plan.document(),

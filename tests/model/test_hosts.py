@@ -31,7 +31,7 @@ def asks(*instants, name="ask"):
     return [(instant, name) for instant in instants]
 
 
-def one_machine(discipline, *operations, cores=1, speed=1.0, stations=None):
+def one_machine(discipline, *operations, cores=1, speed=1.0, stations=None, slice_s=1.0):
     """An application of one process and a database of two backends on one machine; and a pool of one connection beside it."""
     stations = stations or (
         Station("app", host="machine", preempts=False),
@@ -39,7 +39,7 @@ def one_machine(discipline, *operations, cores=1, speed=1.0, stations=None):
         Station("pool"),
     )
     made = tuple(Operation(f"ask{number or ''}", steps) for number, steps in enumerate(operations))
-    return Network(made, stations, hosts=(Host("machine", cores, discipline, speed),))
+    return Network(made, stations, hosts=(Host("machine", cores, discipline, speed, slice_s=slice_s),))
 
 
 def host(record):
@@ -105,6 +105,31 @@ def test_a_woken_application_does_not_pre_empt_a_query():
     assert answered(run(network, [(0, "ask1"), (1, "ask")])) == [2, 3]
 
 
+def test_a_fair_queue_lets_those_run_who_have_had_least_a_slice_at_a_time():
+    # 0-1 the application alone; a query wakes with as much as it has had, and waits a slice: 1-2; 2-3 the query; 3-5
+    network = one_machine("fair", (serve("app", 4.0),), (serve("database"),))
+    record = run(network, [(0, "ask"), (1, "ask1")])
+    assert answered(record) == [5, 3]
+    assert host(record) == {"cores": 1, "woken": 2, "preempted": 1, "busy_area": 5, "queue_area": 1 + 1}
+
+
+def test_on_a_fair_queue_who_wakes_pre_empts_one_who_has_had_more():
+    # 0-1 app; 1-2.5 query A, which has then had 1.5; query B wakes with 1, the least: 2.5-3; app (1) runs to 1.5 + 1: 3-4.5;
+    # query A (1.5) has 1.5 left: to 6; app has 1.5 left: to 7.5
+    network = one_machine("fair", (serve("app", 4.0),), (serve("database", 3.0),), (serve("database", 0.5),))
+    record = run(network, [(0, "ask"), (0, "ask1"), (2.5, "ask2")])
+    assert answered(record) == [7.5, 6, 3]
+    assert host(record)["preempted"] == 3
+
+
+def test_on_a_fair_queue_nobody_saves_up_what_he_did_not_use():
+    # The backend sleeps from 1 to 9, and has then had no less than the application: it waits a slice. 9.75-11.25 the query;
+    # to 11.5 the page of 8, and to 12.75 that of 8.5; to 13.25 the query; to 14 the page.
+    network = one_machine("fair", (serve("app", 2.0),), (serve("database"),), (serve("database", 2.0),), slice_s=0.75)
+    record = run(network, [(0, "ask1"), *asks(2, 4, 6, 8, 8.5), (9, "ask2")])
+    assert answered(record) == [1, 4, 6, 8, 11.5, 14, 13.25]
+
+
 # ---- several cores, speed
 
 
@@ -120,6 +145,9 @@ def test_three_processes_on_two_cores():
     assert answered(run(network, [(0, "ask"), (0, "ask1"), (0, "ask1")])) == [3, 3, 3]
     network = one_machine("fifo", (serve("app", 2.0),), (serve("database", 2.0),), cores=2)
     assert answered(run(network, [(0, "ask"), (0, "ask1"), (0, "ask1")])) == [2, 2, 4]
+    network = one_machine("fair", (serve("app", 2.0),), (serve("database", 2.0),), cores=2, slice_s=0.75)
+    # 0-0.75 application and A; then B for A, who came last; from 1.5 A for the application, which goes on as the others are done
+    assert answered(run(network, [(0, "ask"), (0, "ask1"), (0, "ask1")])) == [3.25, 2.75, 2.75]
     network = one_machine("wake_preemption", (serve("app", 2.0),), (serve("database", 2.0),), cores=2)
     assert answered(run(network, [(0, "ask"), (0.5, "ask1"), (1, "ask1")])) == [3.5, 2.5, 3]  # the application is pushed out, 1 to 2.5
 

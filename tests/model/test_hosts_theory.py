@@ -4,7 +4,7 @@ import pytest
 
 from model import queueing_theory as theory
 from model.distributions import exponential, hyperexponential
-from model.network import Host, Network, Operation, Serve, Station
+from model.network import HOST_DISCIPLINES, Host, Network, Operation, Serve, Station
 from tests.model.intervals import assert_agrees
 from tests.model.runs import run_many
 
@@ -18,14 +18,14 @@ FREE = 1 - PAGE_LOAD - QUERY_LOAD
 MANY = 2_000  # processes: nobody waits for one
 
 
-def shared(discipline, cores=1, speed=1.0, processes=MANY, pages_preempt=True):
+def shared(discipline, cores=1, speed=1.0, processes=MANY, pages_preempt=True, slice_s=0.1):
     """Pages and queries, each kind with processes of its own, on the cores of one host."""
     stations = (
         Station("app", processes, host="machine", preempts=pages_preempt),
         Station("database", processes, host="machine"),
     )
     operations = (Operation("page", (Serve("app", PAGE),)), Operation("query", (Serve("database", QUERY),)))
-    return Network(operations, stations, hosts=(Host("machine", cores, discipline, speed),))
+    return Network(operations, stations, hosts=(Host("machine", cores, discipline, speed, slice_s=slice_s),))
 
 
 def mean_s(network, operation, until_s=25_000.0, faster=1.0):
@@ -81,6 +81,12 @@ def test_queries_that_pre_empt_pages_do_not_feel_them():
     assert_agrees(mean_s(network, "page"), page_s, 0.2)
 
 
+@pytest.mark.parametrize(("operation", "work_s"), [("page", PAGE.mean_s), ("query", QUERY.mean_s)])
+def test_a_fair_queue_of_short_slices_is_processor_sharing(operation, work_s):
+    sojourn_s = theory.ps_conditional_sojourn_s(1.0, PAGE_LOAD + QUERY_LOAD, work_s)
+    assert_agrees(mean_s(shared("fair", slice_s=0.02), operation), sojourn_s, 0.2)
+
+
 def test_a_host_three_times_as_fast_serves_three_times_as_many_three_times_as_fast():
     sojourn_s = theory.ps_conditional_sojourn_s(1.0, PAGE_LOAD + QUERY_LOAD, PAGE.mean_s) / 3
     assert_agrees(mean_s(shared("processor_sharing", speed=3.0), "page", faster=3.0), sojourn_s, 0.2)
@@ -88,7 +94,7 @@ def test_a_host_three_times_as_fast_serves_three_times_as_many_three_times_as_fa
 
 def test_an_event_loop_alone_on_its_core_is_one_server():
     """M/G/1 whatever the host's discipline: there is nobody to share with."""
-    for discipline in ("processor_sharing", "fifo", "wake_preemption"):
+    for discipline in HOST_DISCIPLINES:
         station = Station("app", host="machine")
         network = Network((Operation("page", (Serve("app", PAGE),)),), (station,), hosts=(Host("machine", 1, discipline),))
 
