@@ -1,4 +1,4 @@
-"""Processes and hosts of the compiled engine; what each function means is said in `plain_hosts.py`.
+"""Processes and hosts of the compiled engine; what each function means is said in `plain_hosts.py` and `plain_cores.py`.
 
 A process is a row of `processes`. While it works for a task, that task stands for it on the host: in the run queue, which is a
 line of tasks, or in the heap of those who share the cores. A task in a run queue has a core if it waits for an event (`wake`).

@@ -31,7 +31,7 @@ from model.engines.order import (
 )
 from model.engines.plain_attempts import Attempts, Refused
 from model.engines.plain_caches import Cache
-from model.engines.plain_hosts import build_host
+from model.engines.plain_cores import build_host
 from model.engines.plain_rows import Rows
 from model.engines.plain_stations import Rejected
 from model.engines.plain_tasks import Keyed, Life, Task, Waiting
