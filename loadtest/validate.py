@@ -35,7 +35,8 @@ EXAMPLES = """examples:
   flashcrowd validate --repeats 1 --run 8s --designs none      a look, 8 minutes
   flashcrowd validate --loads 0.3,0.6,0.9 --designs push --out results/short
 """
-PILOT_S, PILOT_PER_S = 8.0, 50.0
+PILOT_S, PILOT_PER_S, PILOT_BURST_S = 8.0, 100.0, 0.5
+"""In bursts, since work costs a process that has just slept up to three times as much as one that is busy, as it is near the knee."""
 PER_RUN_S, PER_REFERENCE_S = 12.0, 25.0
 """About what a run costs beside its length, and bringing the reference up and filling it."""
 
@@ -119,7 +120,7 @@ class Validation:
                 self.graph = bench.graph
                 return bench.observe(scenario, seed, folder, document=self.document, label=label, burst_s=burst_s)
 
-        seen = observed(look(PILOT_PER_S, PILOT_S, self.seed + 1, "pilot"), with_spans=False)
+        seen = observed(look(PILOT_PER_S, PILOT_S, self.seed + 1, "pilot", PILOT_BURST_S), with_spans=False)
         guess_per_s = max(1 - seen.background_ratio, 0.2) / max(seen.cpu_per_request_s, 1e-4)
         _say(f"pilot: {seen.cpu_per_request_s * 1e6:.0f} us of CPU a request, a core for about {guess_per_s:.0f} requests/s")
         folders = []
