@@ -205,12 +205,12 @@ def test_a_server_that_is_held_is_kept_until_the_release_and_serves_whoever_hold
     """A child holds nothing of its parent's."""
     inner = (Serve("pool", ONE), Scatter((Serve("pool", ONE),)), Serve("desk", ONE))
     stations = (Station("desk"), Station("pool", host="m"), Station("fast", cold=((1.0, 1.0), (2.0, 3.0))))
-    tables = lower(network(Hold("pool", inner), Serve("pool", ONE), stations=stations, hosts=(Host("m", 2, "fifo", 3.0),)), 1)
+    tables = lower(network(Hold("pool", inner), Serve("pool", ONE), stations=stations, hosts=(Host("m", 2, "fifo", 3.0, slice_s=0.5),)), 1)
     assert path(tables) == ["ask/1", "ask/1/held/1", "ask/1/held/2", "ask/1/held/3", "ask/1/release", "ask/2", "end"]
     rows = rows_of(tables)
     ops = [t.HOLD, t.SERVE_HELD, t.SCATTER, t.SERVE, t.RELEASE, t.SERVE]
     assert [rows[name]["op"] for name in path(tables)[:-1]] == ops
     assert rows["ask/1/held/2/child/1"]["op"] == t.SERVE
     assert tables.stations[["host", "tracked", "first_cold", "colds"]].tolist() == [(-1, 0, 0, 0), (0, 1, 0, 0), (-1, 1, 0, 2)]
-    assert tables.hosts.tolist() == [(2, t.RUN_QUEUE, 3.0)]
+    assert tables.hosts.tolist() == [(2, t.RUN_QUEUE, 3.0, 0.5)]
     assert tables.colds.tolist() == [(1.0, 1.0), (2.0, 3.0)]
