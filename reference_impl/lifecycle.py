@@ -20,7 +20,7 @@ from reference_impl.state import State, StateError
 from reference_impl.uploads.nginx import NGINX, start_nginx
 
 READY_WITHIN_S = 60.0
-SUPERVISOR_STOP_S, API_STOP_S, WORKER_STOP_S, SERVER_STOP_S = 0.5, 3.3, 4.0, 2.0
+SUPERVISOR_STOP_S, API_STOP_S, WORKER_STOP_S, SERVER_STOP_S = 0.5, 3.3, 4.0, 3.0
 LOCK_WITHIN_S = 5.0
 LOG_ROLES = (
     processes.DISPATCHER, processes.FANOUT_WORKER, processes.INTERACTION_WORKER, processes.NOTIFICATION_WORKER,

@@ -38,7 +38,8 @@ IDLE_POLL_S = 0.5
 RETRY_FIRST_S, RETRY_LONGEST_S = 0.1, 2.0
 REJOIN_WITHIN_S = 30.0
 """Longer than joining a group takes, even where a member has died meanwhile."""
-LEAVE_WITHIN_S = 5.0
+LEAVE_WITHIN_S = 2.5
+"""Shorter than `down` waits for a worker: one that cannot leave ends all the same, and the broker's session gives up its member."""
 
 log = structlog.get_logger()
 librdkafka_log = logging.getLogger("librdkafka")
