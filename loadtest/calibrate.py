@@ -42,10 +42,10 @@ DISCIPLINE = "fair"
 ON_HOST = (
     "api", "database", "broker", "dispatcher_processes", "fanout_processes", "interaction_processes",
 )  # fmt: skip
-STATION_OF = {"api": "api", "postgres": "database", "kafka": "broker"}
+STATION_OF = {"api": "api", "postgres": "database"}
 """Role -> station of its processes, for what is calibrated per process."""
 CLOSED = {"api": "api", "postgres": "database", "interaction_worker": "interaction_processes"}
-"""Role -> station whose work in the model is made to be what was measured. The broker's is not: most of it is not for requests."""
+"""Role -> station whose work in the model is made to be what was measured. The broker's is already, by `broker_work`."""
 ABSENT_TIMES, ABSENT_COSTS = ("database_notify_batch", "database_connect", "cdc_poll"), ("database_notification",)
 """Work at the shared database of processes that do not run while observing: `observing.UNUSED_ROLES`."""
 
@@ -71,6 +71,8 @@ def document_of(document: dict[str, Any], made: Calibration, cores: int) -> dict
         document["hosts"]["machine"] |= {"speed_cv": round(varies.cv, 4), "speed_holds_ms": round(varies.holds_s * 1000)}
     for station in ON_HOST:
         document["stations"][station]["host"] = "machine"
+    if made.broker_growth_per_1k > 0:
+        document["stations"]["broker"]["growth_per_1k"] = round(made.broker_growth_per_1k, 4)
     for role, cold in made.cold.items():
         document["stations"][STATION_OF[role]]["cold"] = cold.points()
     return document

@@ -8,7 +8,8 @@ out among the stages. So the work of the calibration's runs is reproduced, and n
 - API: thread CPU of the operations that overlapped no other, plus a common part per request: what the process used beyond that.
 - Database: time of statements that overlapped no other, less the caller's own CPU and the flush of the log at COMMIT; scaled so that all
   statements make up the backends' CPU. Per event and per row by least squares without negative costs.
-- Workers: CPU of the process per batch and event. Broker: per record; what it does for no record is background, as idle processes are.
+- Workers: CPU of the process per batch and event. Broker: per record and per fetch, and how that grows with its log; what it does for
+  neither is background, as idle processes are (`broker_work`).
 - Delays: what is left of the time of requests and statements that overlapped no other, once all CPU is subtracted.
 - After idleness work costs more: `cold`, from runs in bursts and from how long a process had slept; then `closure` lets the API, the
   database and the workers use the CPU that was measured when the model is given the same arrivals.
@@ -27,6 +28,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from loadtest.broker_work import BrokerWork, broker_work
 from loadtest.closure import Level
 from loadtest.cold import Cold, cold_of
 from loadtest.estimates import LEAST_S, Estimate, estimate, line, middle
@@ -73,6 +75,7 @@ class Calibration:
     speed: float = 1.0
     unsteady: Unsteady = field(default_factory=Unsteady)
     cold: dict[str, Cold] = field(default_factory=dict)
+    broker_growth_per_1k: float = 0.0
     idle_ratio: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     runs: list[Observed] = field(default_factory=list)
@@ -136,8 +139,7 @@ def calibrate(traces: Sequence[Trace], linger_s: float) -> Calibration:
         )
     edges_s = [edge for run in runs for s in run.spans if id(s) in lone and (edge := _edges_s(run, s)) is not None]
     cold = cold_of(runs, bursts, tuple(OPERATIONS), _api(made, roots, isolated, edges_s, cpu_s["api"], requests))
-    waited_s, polling_s = _broker(made, spans, undisturbed, cpu_s["kafka"], linger_s)
-    made.idle_ratio["kafka"] += polling_s / sum(run.window_s for run in runs)  # all runs share this, so that it is background from here on
+    waited_s = _broker(made, broker_work(every), undisturbed, linger_s)
     _database(made, spans, runs, cpu_s["postgres"], roots["interaction_workers"])
     batches = {name: [s for run in every for s in run.spans if s.name == name] for name in WORKERS}
     _workers(made, batches, {role: sum(run.cpu_s.get(role, 0.0) for run in every) for role in NETWORKED})
@@ -223,27 +225,22 @@ def _api(
     return accept_s * requests / max(cpu_s, 1e-9), waited_s / max(cpu_s, 1e-9)
 
 
-def _broker(
-    made: Calibration, spans: Sequence[Span], isolated: dict[str, list[Span]], cpu_s: float, linger_s: float
-) -> tuple[list[float], float]:
-    """Its CPU per record; return what lone acknowledgements took beyond lingering and the caller's CPU.
-
-    Return the seconds of CPU that are for no record, as well. A record costs at most half of what its acknowledgement took. What is
-    beyond is the brokers' answering of fetches that find nothing: it depends on time, hardly on the load.
-    """
-    acknowledged = [s.name for s in spans if s.attributes.get("flashcrowd.time") == "kafka_acknowledgement"]
-    records = len(acknowledged)
-    waited_s = [
+def _broker(made: Calibration, found: BrokerWork, isolated: dict[str, list[Span]], linger_s: float) -> list[float]:
+    """Its CPU; return what lone acknowledgements took beyond lingering and the caller's CPU."""
+    made.times["broker_record"] = Estimate(found.record_s, found.records, found.record_s, found.record_s, 0.3)
+    made.times["broker_fetch"] = Estimate(found.fetch_s, found.fetches, found.fetch_s, found.fetch_s, 0.3)
+    made.broker_growth_per_1k = found.growth_per_1k
+    made.notes.append(
+        f"the broker takes {found.record_s * 1e6:.0f} us a record, {found.fetch_s * 1e6:.0f} us a fetch and {found.growth_per_1k:.0%} more "
+        f"after each thousand of them: {found.explained:.0%} of its CPU's variance between seconds"
+    )
+    return [
         child.took_s - linger_s - cpu_of(child)
         for name in ("interactions.like", "interactions.comment", "feed.publish")
         for span in isolated[name]
         for child in span.children
         if child.attributes.get("flashcrowd.time") == "kafka_acknowledgement"
     ]
-    record_s = cpu_s / max(records, 1)
-    record_s = min(record_s, max(float(np.median(waited_s)), 0.0) / 2) if waited_s else record_s
-    made.times["broker_record"] = Estimate(record_s, records, record_s, record_s, 0.3)
-    return waited_s, max(cpu_s - record_s * records, 0.0)
 
 
 def _database(

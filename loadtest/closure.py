@@ -3,7 +3,8 @@
 What a role's work costs while nothing sleeps, how much more it costs after idleness, and after how much of it, become CPU per request
 only by the model's own idle times. The runs at two loads and in bursts say what that CPU was. It is linear in the first two, so they are
 found by least squares without negative costs, for each of some idle times after which half of the extra work is there; the best one
-stays. Latencies are not looked at.
+stays. More than `MOST_EXTRA` is not believed: a long idle time with a huge factor fits a few loads as well, and none beyond them.
+Latencies are not looked at.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from loadtest.cold import Cold
+from loadtest.cold import MOST_EXTRA, Cold
 from loadtest.estimates import Floats, least_squares
 
 if TYPE_CHECKING:
@@ -66,6 +67,10 @@ def _fitted(columns: Sequence[Floats], measured: Floats, tried: Cold | None = No
     if scale <= 0:
         return Level(1.0, None, np.inf)
     cold = dataclasses.replace(tried, extra=tried.extra * float(more[0] / scale)) if tried and more[0] > 0 else None
+    if tried and cold and cold.extra > MOST_EXTRA:
+        most = MOST_EXTRA / tried.extra
+        level = _fitted([columns[0] + most * columns[1]], measured)
+        return dataclasses.replace(level, cold=dataclasses.replace(tried, extra=MOST_EXTRA))
     return Level(float(scale), cold, off_ratio)
 
 

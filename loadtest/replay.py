@@ -17,6 +17,7 @@ from loadtest.arguments import Parser, as_file, scenario_of
 
 if TYPE_CHECKING:
     from loadtest.traces import Trace
+    from model.control import Course
     from model.engines.choose import EngineName
     from model.scenario import Scenario
 
@@ -41,11 +42,16 @@ def parser() -> argparse.ArgumentParser:
 
 
 def replay(
-    trace: Trace, scenario: Scenario, engine: EngineName = "compiled", graph_seed: int | None = None, seed: int | None = None
+    trace: Trace,
+    scenario: Scenario,
+    engine: EngineName = "compiled",
+    graph_seed: int | None = None,
+    seed: int | None = None,
+    course: Course = (),
 ) -> Trace:
     """The trace's arrivals through the scenario's model, its faults included; `seed` of the model's variates (the trace's).
 
-    Raises `ValueError` if the model has no such operations or users.
+    `course`: how the speed of its hosts went (`control.start`). Raises `ValueError` if the model has no such operations or users.
     """
     import dataclasses
 
@@ -85,7 +91,7 @@ def replay(
     runner = engine_for(engine, lower(network, seed), env, 0.0)
     intended_s = rows.intended_s.to_numpy(float)
     runner.arrive(np.diff(intended_s, prepend=0.0), operation, attributes)
-    control.start(scenario, network, env, runner, seed)
+    control.start(scenario, network, env, runner, seed, course)
     end_s = trace.duration_s + AWAITED_S
     env.run(until=end_s)
     record = runner.record()

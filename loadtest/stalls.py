@@ -1,10 +1,11 @@
-"""When the system's core was away: others use the same machine, and what the kernel counts as steal is not all of it.
+"""When the system's core was away or slow: others use the same machine, and what the kernel counts as steal is not all of it.
 
     python -m loadtest.stalls OUT CORE     until SIGINT or SIGTERM
 
 A process that asks to be woken every few milliseconds, before everybody else (real-time priority, which takes root), on core
 CORE. If it wakes late, nobody ran there. OUT gets a JSON line for each time it was more than `LEAST_S` late: `at_s` (epoch) and
-`stalled_s`. Where real-time priority may not be had, one line says so, and nothing is known.
+`stalled_s`. Each time it does a small fixed piece of work too, and every quarter of a second a line says how long that took on the
+average: `at_s` (when the quarter ended) and `took_s`. Where real-time priority may not be had, one line says so, and nothing is known.
 """
 
 from __future__ import annotations
@@ -15,29 +16,53 @@ import os
 import sys
 import time
 from pathlib import Path
+from statistics import fmean, median
 from typing import Any, TypedDict
 
 from loadtest.counters import told_to_stop
 
-EVERY_S = 0.004
-"""Between two looks: costs 0.8 % of a core. A stall shorter than this may pass unseen."""
+EVERY_S = 0.005
+"""Between two looks: costs 1.2 % of a core. A stall shorter than this may pass unseen."""
 LEAST_S = 0.003
+WORK = range(800)
+"""To add up: about 25 us."""
+QUARTER_S = 0.25
+SLOW = 1.3
+"""Of a quarter in which the work takes so many times what it takes in the middle one."""
 
 
 class Stalls(TypedDict):
-    """What a run had of them: how many, their share of the time, the longest."""
+    """What a run had of them: how many, their share of the time, the longest; and the share of its quarter seconds that were slow."""
 
     n: int
     ratio: float
     longest_s: float
+    slow_ratio: float
 
 
 def stalls_of(lines: list[dict[str, Any]], from_s: float, to_s: float) -> Stalls | None:
     """Those that ended between two epoch times; None if nothing is known."""
     if any("unknown" in line for line in lines):
         return None
-    found = [float(line["stalled_s"]) for line in lines if from_s <= line["at_s"] < to_s]
-    return Stalls(n=len(found), ratio=sum(found) / (to_s - from_s), longest_s=max(found, default=0.0))
+    found = [float(line["stalled_s"]) for line in lines if "stalled_s" in line and from_s <= line["at_s"] < to_s]
+    took_s = [float(line["took_s"]) for line in lines if "took_s" in line and from_s <= line["at_s"] < to_s]
+    slow = sum(one > SLOW * median(took_s) for one in took_s) / max(len(took_s), 1)
+    return Stalls(n=len(found), ratio=sum(found) / (to_s - from_s), longest_s=max(found, default=0.0), slow_ratio=slow)
+
+
+def course_of(lines: list[dict[str, Any]], from_s: float, to_s: float) -> list[tuple[float, float]]:
+    """How the core's speed went between two epoch times: (seconds since the first, how long work takes from then on beside the mean)."""
+    quarters = [line for line in lines if "took_s" in line and from_s < line["at_s"] < to_s + QUARTER_S]
+    middle_s = fmean(line["took_s"] for line in quarters) if quarters else 1.0
+    return [(max(line["at_s"] - QUARTER_S - from_s, 0.0), line["took_s"] / middle_s) for line in quarters]
+
+
+def _work_s() -> float:
+    """How long the work takes whose code and numbers the caches have."""
+    sum(WORK)
+    began_s = time.perf_counter()
+    sum(WORK)
+    return time.perf_counter() - began_s
 
 
 def main() -> int:
@@ -52,16 +77,20 @@ def main() -> int:
             file.write(json.dumps({"unknown": str(error)}) + "\n")
             return 0
         gc.disable()
+        quarter_s, took_s = time.perf_counter() + QUARTER_S, list[float]()
         looked_s = time.perf_counter()
         while not stop.is_set():
             time.sleep(EVERY_S)
             now_s = time.perf_counter()
             late_s = now_s - looked_s - EVERY_S
-            looked_s = now_s
+            took_s.append(_work_s())
             if late_s > LEAST_S:
                 file.write(json.dumps({"at_s": time.time(), "stalled_s": late_s}) + "\n")
                 file.flush()
-                looked_s = time.perf_counter()
+            if now_s >= quarter_s:
+                file.write(json.dumps({"at_s": time.time(), "took_s": fmean(took_s)}) + "\n")
+                quarter_s, took_s = now_s + QUARTER_S, []
+            looked_s = time.perf_counter()
     return 0
 
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from loadtest import validation
 from loadtest.arguments import Parser, duration_s, scenario_of
 from loadtest.observe import at_rate
-from loadtest.validation import DESIGN_LOAD, DESIGNS, EFFECTS, LOADS, NO_HOST, RANKINGS, Plan, Run
+from loadtest.validation import DESIGN_LOAD, DESIGNS, EFFECTS, LOADS, NO_HOST, RANKINGS, STEADY, Plan, Run
 
 if TYPE_CHECKING:
     from loadtest.observing import Bench
@@ -31,14 +31,14 @@ if TYPE_CHECKING:
     from model.scenario import Scenario
 
 EXAMPLES = """examples:
-  flashcrowd validate                                          about 40 minutes on a quiet machine with two cores
+  flashcrowd validate                                          about 45 minutes on a quiet machine with two cores
   flashcrowd validate --repeats 1 --run 8s --designs none      a look, 8 minutes
   flashcrowd validate --loads 0.3,0.6,0.9 --designs push --out results/short
 """
 PILOT_S, PILOT_PER_S, PILOT_BURST_S = 8.0, 100.0, 0.5
 """In bursts, since work costs a process that has just slept up to three times as much as one that is busy, as it is near the knee."""
-PER_RUN_S, PER_REFERENCE_S = 12.0, 25.0
-"""About what a run costs beside its length, and bringing the reference up and filling it."""
+PER_RUN_S = 37.0
+"""About what a run costs beside its length: bringing a reference up, filling and warming it, and waiting until it is idle."""
 
 
 def _loads(text: str) -> tuple[float, ...]:
@@ -180,7 +180,7 @@ class Validation:
         return Trace(header, rows, pd.DataFrame(columns=list(MILESTONE_COLUMNS)))
 
     def predict(self, load: float, overrides: Sequence[str], seed: int, knee_per_s: float | None = None, **how: Any) -> Trace:
-        """The model's answer to a load; `slower` divides the host's speed, `host=False` takes it away."""
+        """The model's answer to a load; `slower` divides the host's speed, `course` is how that went, `host=False` takes it away."""
         from loadtest.replay import replay
 
         scenario = self.scenario(overrides, load, knee_per_s)
@@ -191,7 +191,7 @@ class Validation:
         if not how.get("host", True):
             stations = {name: dataclasses.replace(one, host=None) for name, one in scenario.stations.items()}
             scenario = dataclasses.replace(scenario, stations=stations, hosts=())
-        return replay(planned, scenario, seed=how.get("draw"))
+        return replay(planned, scenario, seed=how.get("draw"), course=how.get("course", ()))
 
     def foresee(self, load: float, overrides: Sequence[str], seed: int, **how: Any) -> dict[str, dict[str, Any]]:
         """The cells of that answer: medians over several draws of the model's variates, since one is as noisy as a real run."""
@@ -267,9 +267,9 @@ def run(work: Validation) -> dict[str, Any]:
     for number, design in enumerate(plan.designs, 1):
         _say(f"design {number} of {len(plan.designs)}: {design}")
         scenario = work.scenario(_overrides(design), DESIGN_LOAD)
-        with _told_if_it_fails(design), work.bench(scenario) as bench:
-            for repeat in range(plan.design_repeats):
-                name = f"design-{design.replace(' ', '-')}-{repeat + 1}"
+        for repeat in range(plan.design_repeats):
+            name = f"design-{design.replace(' ', '-')}-{repeat + 1}"
+            with _told_if_it_fails(name), work.bench(scenario) as bench:
                 work.observe(bench, scenario, work.seed + 500, DESIGN_LOAD, design, name)
     return document(work, predicted, cells, designed)
 
@@ -287,13 +287,17 @@ def document(
     rows: list[dict[str, Any]] = []
     of_load = {load: [run for run in runs if run.load == load and not run.design] for load in plan.loads}
     of_load = {load: mine for load, mine in of_load.items() if mine}
-    slowdowns = {
-        load: [run.cpu_per_request_s / work.cpu_per_request_s(predicted[load]) for run in validation.shown_of(mine)]
+    machines = {
+        load: [
+            {"slower": run.cpu_per_request_s / work.cpu_per_request_s(predicted[load]), "course": run.course}
+            for run in validation.shown_of(mine)
+        ]
         for load, mine in of_load.items()
     }
 
-    def by_cpu(load: float, overrides: Sequence[str] = (), host: bool = True) -> list[dict[str, dict[str, Any]]]:
-        return [work.foresee(load, overrides, _seed_of(plan, load), slower=slower, host=host) for slower in slowdowns[load]]
+    def by_cpu(load: float, without: str = "") -> list[dict[str, dict[str, Any]]]:
+        how: dict[str, Any] = {"host": without != NO_HOST} | ({"course": ()} if without == STEADY else {})
+        return [work.foresee(load, EFFECTS.get(without, ()), _seed_of(plan, load), **(machine | how)) for machine in machines[load]]
 
     for load, mine in of_load.items():
         rows += validation.cell_rows(load, "", mine, cells[load], by_cpu(load))
@@ -302,11 +306,11 @@ def document(
         rows += validation.cell_rows(DESIGN_LOAD, design, mine, designed[design])
     held_out = [row for row in rows if not row["design"]]
     effects = []
-    for effect, overrides in EFFECTS.items():
+    for effect in EFFECTS:
         without: list[dict[str, Any]] = []
         for load, mine in of_load.items():
             if load < 0.8:
-                without += validation.cell_rows(load, "", mine, cells[load], by_cpu(load, overrides, effect != NO_HOST))
+                without += validation.cell_rows(load, "", mine, cells[load], by_cpu(load, effect))
         effects.append({"effect": effect, "medians": validation.medians(without, "load")})
     top = max(plan.loads)
     saturated = [run for run in runs if run.load == top and not run.design]
@@ -330,12 +334,15 @@ def document(
             for one in RANKINGS
         ],
         "cpu_per_request_us": {
-            str(load): {"predicted": work.cpu_per_request_s(predicted[load]) * 1e6, "real_over_predicted": float(np.median(slower))}
-            for load, slower in slowdowns.items()
+            str(load): {
+                "predicted": work.cpu_per_request_s(predicted[load]) * 1e6,
+                "real_over_predicted": float(np.median([machine["slower"] for machine in seen])),
+            }
+            for load, seen in machines.items()
         },
         "rejected": sum(bool(run.rejected) for run in runs),
         "runs": [
-            {k: v for k, v in dataclasses.asdict(run).items() if k != "cells"} for run in runs
+            {k: v for k, v in dataclasses.asdict(run).items() if k not in ("cells", "course")} for run in runs
         ],
         "rows": rows,
     }  # fmt: skip
@@ -360,9 +367,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"flashcrowd validate: {error}", file=sys.stderr)
         return 2
     count = 1 + len(validation.CALIBRATION_RUNS) + len(plan.order) + len(plan.designs) * plan.design_repeats
-    starts = 1 + len(validation.CALIBRATION_RUNS) + len(plan.order) + len(plan.designs)
-    about_s = count * (plan.run_s + PER_RUN_S) + starts * PER_REFERENCE_S + 60
-    _say(f"{count} runs of {plan.run_s:g} s and {starts} starts of the reference: about {about_s / 60:.0f} minutes")
+    about_s = count * (plan.run_s + PER_RUN_S) + 60
+    _say(f"{count} runs of {plan.run_s:g} s, each on a reference of its own: about {about_s / 60:.0f} minutes")
     try:
         from loadtest import validate_report
 

@@ -78,20 +78,22 @@ def _runs(made: dict[str, Any]) -> list[list[str]]:
         [
             run["design"] or f"{run['load']:.0%}", f"{run['cpu_per_request_s'] * 1e6:,.0f}", percent(run["busy_ratio"]),
             percent(run["answered_ratio"]), f"{run['probe_s'] * 1e6:.0f}", percent(run["late_ratio"]), percent(run["steal_ratio"]),
-            percent(run["stalls"] and run["stalls"]["ratio"]), run["rejected"],
+            percent(run["stalls"] and run["stalls"]["ratio"]), percent(run["stalls"] and run["stalls"]["slow_ratio"]), run["rejected"],
         ]
         for run in sorted(made["runs"], key=lambda run: (run["design"], run["load"]))
     ]  # fmt: skip
 
 
-_MEDIANS = ["statistic", "cells", "error", "normalised by CPU", "aim", "run-to-run spread", "within noise"]
+_MEDIANS = ["statistic", "cells", "error", "given the machine", "aim", "run-to-run spread", "within noise"]
 _HEADS = {
     "medians": _MEDIANS,
     "medians_of_loads": _MEDIANS,
-    "effects": ["left out (normalised by CPU)", "mean", "p50", "p95", "p99"],
+    "effects": ["left out (given the machine)", "mean", "p50", "p95", "p99"],
     "rankings": ["question", "predicted", "measured", "outcome"],
-    "runs": ["load", "CPU a request (us)", "core busy", "answered", "probe (us)", "sent late", "steal", "core away", "rejected"],
-    "cells": ["load", "", "", "n", "real", "predicted", "error", "normalised", "spread", "verdict"],
+    "runs": [
+        "load", "CPU a request (us)", "core busy", "answered", "probe (us)", "sent late", "steal", "core away", "core slow", "rejected",
+    ],
+    "cells": ["load", "", "", "n", "real", "predicted", "error", "given the machine", "spread", "verdict"],
 }
 
 
@@ -135,6 +137,8 @@ def about(made: dict[str, Any]) -> list[str]:
         f"({made['rejected'] / max(len(made['runs']), 1):.0%}). Rules, fixed before: {'; '.join(plan['rules'])}.",
         *(f"calibration at {note}" for note in made["calibration"]),
         _knee(made),
+        "Given the machine: each run held against the model on a host made as fast as that run's CPU per request says, and as slow from "
+        "moment to moment as a fixed piece of work on the system's core was",
     ]
 
 

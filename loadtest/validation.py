@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -10,16 +11,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from loadtest.cells import STATISTICS
+from loadtest.stalls import course_of as course
 
 if TYPE_CHECKING:
     from loadtest.observed_run import Observed
     from loadtest.stalls import Stalls
+    from loadtest.traces import Trace
+    from model.control import Course
 
 CALIBRATION_RUNS = ((0.25, 0.0), (0.35, 0.25), (0.45, 0.0), (0.45, 0.0), (0.35, 0.25), (0.25, 0.0))
 """Share of a core as the pilot sees it, and for how many seconds arrivals are held back to come at once; 0: as they come."""
 LOADS = (0.15, 0.30, 0.60, 0.75, 0.90, 1.10, 1.30)
 """Of the predicted knee; calibration used none of them. What is answered at the last is what there is capacity for."""
-LATE_MOST_RATIO, STEAL_MOST_RATIO, STALLED_MOST_RATIO, PROBE_MOST_RATIO = 0.02, 0.03, 0.005, 0.25
+LATE_MOST_RATIO, STEAL_MOST_RATIO, STALLED_MOST_RATIO, SLOW_MOST_RATIO, PROBE_MOST_RATIO = 0.02, 0.03, 0.005, 0.10, 0.25
 ANSWERED_LEAST_RATIO, BUSY_MOST_RATIO = 0.97, 0.97
 FEWEST = 30
 """Samples of a cell in a run: fewer say nothing about a mean; a p95 needs 5 and a p99 10 times beyond it."""
@@ -33,6 +37,8 @@ DRAWS = 5
 RULES = (
     f"more than {LATE_MOST_RATIO:.0%} of the sends more than 2 ms late: the generator was saturated",
     f"steal above {STEAL_MOST_RATIO:.0%} of a core, or the system's core away for more than {STALLED_MOST_RATIO:.1%} of the time",
+    f"a fixed piece of work on that core, done 200 times a second, takes 1.3 times as long as it does mostly in more than "
+    f"{SLOW_MOST_RATIO:.0%} of the quarter seconds",
     f"the CPU probe more than {PROBE_MOST_RATIO:.0%} off the median of all runs",
     f"rejected runs are made once more after all others, at most {AGAIN_MOST}; calibration runs up to {ATTEMPTS} times for these",
 )
@@ -78,6 +84,7 @@ RANKINGS = (
 )
 DESIGN_LOAD = 0.65
 NO_HOST = "no shared host: each process a core of its own"
+STEADY = "a host as fast all through a run"
 EFFECTS: dict[str, tuple[str, ...]] = {
     "the whole model": (),
     NO_HOST: (),
@@ -87,13 +94,16 @@ EFFECTS: dict[str, tuple[str, ...]] = {
         "hosts.machine.discipline=wake_preemption",
         *(f"stations.{name}.preempts=true" for name in ("broker", "dispatcher_processes", "fanout_processes", "interaction_processes")),
     ),
-    "no more work after idleness": ("stations.api.cold=[]", "stations.database.cold=[]", "stations.broker.cold=[]"),
+    "no more work after idleness": ("stations.api.cold=[]", "stations.database.cold=[]"),
     "all statements of a request in one": tuple(
         f'service_times.{name}={{distribution="constant",mean_ms=0}}' for name in ("api_feed_statement", "api_read_statement")
     ),
-    "no CPU of the broker": ('service_times.broker_record={distribution="constant",mean_ms=0}',),
+    "no CPU of the broker": tuple(
+        f'service_times.{name}={{distribution="constant",mean_ms=0}}' for name in ("broker_record", "broker_fetch")
+    ),
+    "a broker whose log does not grow": ("stations.broker.growth_per_1k=0",),
     "no background on the core": ("hosts.machine.speed=1",),
-    "a host as fast at all times": ("hosts.machine.speed_cv=0", "hosts.machine.speed_holds_ms=0"),
+    STEADY: ("hosts.machine.speed_cv=0", "hosts.machine.speed_holds_ms=0"),
     "no CPU of the workers": (
         *(
             f'service_times.{name}={{distribution="constant",mean_ms=0}}'
@@ -155,6 +165,7 @@ class Run:
     steal_ratio: float
     probe_s: float
     stalls: Stalls | None = None
+    course: Course = ()
     rejected: str = ""
 
 
@@ -164,6 +175,8 @@ def taken(steal_ratio: float, stalls: Stalls | None) -> str:
         return f"steal {steal_ratio:.1%}"
     if stalls is not None and stalls["ratio"] > STALLED_MOST_RATIO:
         return f"core away for {stalls['ratio']:.1%}"
+    if stalls is not None and stalls["slow_ratio"] > SLOW_MOST_RATIO:
+        return f"core slow for {stalls['slow_ratio']:.0%}"
     return ""
 
 
@@ -175,8 +188,16 @@ def run_of(load: float, design: str, cells: dict[str, dict[str, Any]], seen: Obs
     busy = sum(seen.cpu_s.values()) / seen.window_s + seen.background_ratio
     return Run(
         load, design, cells, seen.cpu_per_request_s, busy, answered / max(len(asked), 1), header["late_ratio"], steal_ratio,
-        seen.probe_s, header.get("stalls"),
+        seen.probe_s, header.get("stalls"), course_of(seen.trace),
     )  # fmt: skip
+
+
+def course_of(trace: Trace) -> Course:
+    """How the speed of the system's core went while a trace was observed; empty if it is not known."""
+    file = trace.file("stalls.jsonl")
+    lines = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+    start_s = float(trace.header["start_epoch_s"])
+    return course(lines, start_s, start_s + trace.duration_s)
 
 
 def reject(runs: list[Run]) -> None:
@@ -210,8 +231,9 @@ def cell_rows(
 ) -> list[dict[str, Any]]:
     """A row per operation, milestone and statistic of one load: real, predicted, errors, spread and verdict.
 
-    `normalised`: the model's cells on a host made as fast as the CPU per request of each of `shown_of(runs)` says. Latency does not grow
-    in proportion to CPU, so each run is held against its own, and the median of these errors is the cell's.
+    `normalised`: the model's cells on a host made as fast as the CPU per request of each of `shown_of(runs)` says, from moment to moment
+    as its fixed piece of work was. Latency does not grow in proportion to CPU, so each run is held against its own, and the median of
+    these errors is the cell's.
     """
     kept = [run for run in runs if not run.rejected]
     shown = shown_of(runs)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Protocol
@@ -12,13 +12,14 @@ import numpy as np
 import simpy
 
 from model.hosts import Host
-from model.network import Network, suggestion
+from model.network import Network, Station, suggestion
 from model.recording import Recording
 from model.scenario import Autoscaling, Fault, FaultKind, Scenario
 from model.variates import stream_of
 
 Process = Generator[simpy.Event, None, None]
 Act = Callable[[], None]
+Course = Sequence[tuple[float, float]]
 
 
 class Controllable(Protocol):
@@ -43,16 +44,29 @@ class Controllable(Protocol):
         """Everything up to now."""
 
 
+GROWTH_LOOK_S = 0.25
+"""How often the work of a station that grows is set anew."""
+
 Kind = Callable[[Network, Controllable, Fault], Iterator[tuple[Act, Act]]]
 
 
-def start(scenario: Scenario, network: Network, env: simpy.Environment, engine: Controllable, seed: int) -> None:
-    """Start a process for every fault, autoscaler and host whose speed changes. Raises `ValueError` for a target that can't be one."""
+def start(
+    scenario: Scenario, network: Network, env: simpy.Environment, engine: Controllable, seed: int, course: Course = ()
+) -> None:
+    """Start a process for every fault, autoscaler, host of changing speed and station that grows. Raises `ValueError` for a bad target.
+
+    `course`: how long work takes on the hosts, as it was seen, (seconds, factor) in order, in place of draws from `speed_cv`.
+    """
     speeds = _Speeds(engine)
     for host in network.hosts:
-        if host.speed_cv > 0:
-            here = [number for number, station in enumerate(network.stations) if station.host == host.name]
+        here = [number for number, station in enumerate(network.stations) if station.host == host.name]
+        if course:
+            env.process(_follow(env, speeds, host, here, course))
+        elif host.speed_cv > 0:
             env.process(_wander(env, speeds, host, here, stream_of(seed, f"host {host.name} speed")))
+    for number, station in enumerate(network.stations):
+        if station.growth_per_1k > 0:
+            env.process(_grow(env, speeds, engine, number, station))
     kinds: dict[FaultKind, Kind] = {**_KINDS, "slow_server": partial(_slow_server, speeds)}
     for fault in scenario.faults:
         for begin, end in kinds[fault.kind](network, engine, fault):
@@ -62,13 +76,13 @@ def start(scenario: Scenario, network: Network, env: simpy.Environment, engine: 
 
 
 class _Speeds:
-    """A station's speed is the product of what each cause, a fault or its host, makes of it."""
+    """A station's speed is the product of what each cause, a fault, its host or its growth, makes of it."""
 
     def __init__(self, engine: Controllable) -> None:
         self._engine = engine
-        self._factors: dict[int, dict[Host | Fault, float]] = {}
+        self._factors: dict[int, dict[Host | Fault | Station, float]] = {}
 
-    def set(self, station: int, cause: Host | Fault, factor: float) -> None:
+    def set(self, station: int, cause: Host | Fault | Station, factor: float) -> None:
         """From now on `cause` makes the station `factor` times as fast."""
         factors = self._factors.setdefault(station, {})
         factors[cause] = factor
@@ -83,6 +97,24 @@ def _wander(env: simpy.Environment, speeds: _Speeds, host: Host, stations: list[
         for station in stations:
             speeds.set(station, host, 1 / takes)
         yield env.timeout(rng.exponential(host.speed_holds_s))
+
+
+def _follow(env: simpy.Environment, speeds: _Speeds, host: Host, stations: list[int], course: Course) -> Process:
+    for at_s, takes in course:
+        yield env.timeout(max(at_s - env.now, 0.0))
+        for station in stations:
+            speeds.set(station, host, 1 / takes)
+
+
+def _grow(env: simpy.Environment, speeds: _Speeds, engine: Controllable, number: int, station: Station) -> Process:
+    """The more visits a station has had, the longer its work takes; a warm-up's end sets its counts back, not its work."""
+    visits, before = 0, 0
+    while True:
+        yield env.timeout(GROWTH_LOOK_S)
+        completed = int(engine.record().stations[number]["completed"])
+        visits += completed - before if completed >= before else completed
+        before = completed
+        speeds.set(number, station, 1 / (1 + station.growth_per_1k * visits / 1000))
 
 
 def _life(env: simpy.Environment, fault: Fault, begin: Act, end: Act) -> Process:

@@ -81,6 +81,7 @@ def _interactions(scenario: Scenario, told: tuple[Steps, Steps]) -> Topic:
         scenario,
         "interactions",
         (
+            *work(scenario, "broker", "broker_fetch"),
             *work(scenario, "interaction_processes", "worker_apply_batch", {"events": costs["worker_interaction"]}),
             Delay(times["network_database"]),
             Serve("database", times["database_apply_batch"], per=per),

@@ -63,6 +63,8 @@ class Station:
       and the first and last factor beyond; a process that never ran is as cold as can be.
     - `wake_s`: work of waking up, when the process was asleep.
     - `gc_every`, `gc_pause_s`: every so many pieces of work a process collects its garbage, for so long, within that work.
+
+    Growth: after n visits all work takes 1 + `growth_per_1k` n / 1000 times as long, as of a broker that seeks in a log which grows.
     """
 
     name: str
@@ -78,6 +80,7 @@ class Station:
     shed_above: int | None = None
     shed_keeps: int = 0
     ageing_s: float = 0.0
+    growth_per_1k: float = 0.0
 
 
 @dataclass(frozen=True)

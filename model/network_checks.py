@@ -78,6 +78,7 @@ def _check_station(station: Station) -> None:
         station.shed_above is None or station.shed_above >= 0,
         f"{where}: shed_above must be 0 or more, not {station.shed_above}",
     )
+    _require(station.growth_per_1k >= 0, f"{where}: growth_per_1k must be 0 or more, not {station.growth_per_1k}")
     _require(
         station.ageing_s == 0 or (station.ageing_s > 0 and station.discipline == "priority"),
         f"{where}: ageing_s must be 0 or more, and belongs to discipline priority",

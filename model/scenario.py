@@ -201,6 +201,7 @@ class StationSettings:
     shed_above: int | None = None
     shed_keeps: int = 0
     ageing_s: float = 0.0
+    growth_per_1k: float = 0.0
 
     def station(self, name: str) -> Station:
         """The station of this name."""

@@ -58,6 +58,7 @@ STATION: Spec = {
     "shed_above": Field(whole(0), None),
     "shed_keeps": Field(whole(-1000, 1000), 0),
     "ageing_s": Field(number(), 0.0),
+    "growth_per_1k": Field(number(), 0.0),
 }
 
 

@@ -168,6 +168,7 @@ _STATION: Spec = {
     "shed_above": Field(whole(0), None),
     "shed_keeps": Field(whole(-1000, 1000), 0),
     "ageing_s": Field(number(), 0.0),
+    "growth_per_1k": Field(number(), 0.0),
 }
 _MEMBERS: Spec = {"servers": _STATION["servers"]}
 _TOPIC: Spec = {

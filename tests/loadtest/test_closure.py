@@ -7,7 +7,7 @@ import pytest
 from loadtest import closure
 from loadtest.calibration import Calibration
 from loadtest.closure import Level
-from loadtest.cold import Cold
+from loadtest.cold import MOST_EXTRA, Cold
 from loadtest.estimates import Estimate
 from loadtest.observed_run import Observed
 from loadtest.traces import Trace
@@ -51,6 +51,15 @@ def test_levels_that_are_known_are_found_again(half_s, extra):
     assert (found["api"].cold.half_s, found["api"].cold.extra) == (half_s, pytest.approx(extra, rel=0.01))
     assert (found["postgres"].scale, found["postgres"].cold) == (pytest.approx(1.25, rel=0.003), None)
     assert max(level.off_ratio for level in found.values()) < 0.005
+
+
+def test_a_factor_beyond_belief_is_not_believed():
+    scenario = load_scenario("fidelity", HOSTED)
+    runs = measured(scenario, [observed_at(25), observed_at(60), observed_at(40, 0.25)], Cold(20.0, 0.016, 1.0), 1.0)
+    found = closure.levels(scenario, runs, STATIONS, {"api"})["api"]
+    assert found.cold is not None
+    assert found.cold.extra == MOST_EXTRA
+    assert found.off_ratio < 0.3
 
 
 def test_what_was_never_seen_at_work_is_left_as_it_is():

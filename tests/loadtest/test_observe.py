@@ -3,6 +3,7 @@
 import dataclasses
 import http.server
 import json
+import socket
 import subprocess
 import sys
 import threading
@@ -68,15 +69,40 @@ def test_generator_sends_every_request_once_and_never_early(server, tmp_path):
 
 
 def test_generator_tells_what_was_never_answered(tmp_path):
-    import socket
-
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
-        silent.listen(128)
+        silent.listen(1024)
         plan = Plan("127.0.0.1", silent.getsockname()[1], np.array([0.0, 0.01]), [b"GET / HTTP/1.1\r\n\r\n"] * 2, 0.2)
         sent = sent_by(plan, tmp_path)
     assert np.isnan(sent["finished_s"]).all()
     assert not np.isnan(sent["sent_s"]).any()
+
+
+def test_generator_leaves_connections_that_a_server_gives_up(tmp_path):
+    """A server says 408 on each that is idle and closes it; requests after that are answered on others."""
+
+    def serve(listener):
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=answer, args=(connection,), daemon=True).start()
+
+    def answer(connection):
+        connection.settimeout(0.3)
+        with connection:
+            try:
+                while connection.recv(1000):
+                    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+            except TimeoutError:
+                connection.sendall(b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n")
+
+    with socket.create_server(("127.0.0.1", 0), backlog=1024) as listener:
+        threading.Thread(target=serve, args=(listener,), daemon=True).start()
+        at_s = np.array([0.0, 0.01, 0.8, 0.81, 0.82, 1.5])
+        sent = sent_by(Plan("127.0.0.1", listener.getsockname()[1], at_s, [b"GET / HTTP/1.1\r\n\r\n"] * 6, 3.0), tmp_path)
+    assert sent["status"].tolist() == [200] * 6
 
 
 def test_requests_are_those_of_the_reference():

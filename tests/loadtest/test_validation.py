@@ -32,7 +32,7 @@ def test_a_plan_runs_every_load_in_every_round_in_an_order_of_its_seed():
 
 
 def test_runs_are_rejected_by_the_rules_alone():
-    little, much = Stalls(n=9, ratio=0.004, longest_s=0.02), Stalls(n=9, ratio=0.021, longest_s=0.08)
+    little, much = Stalls(n=9, ratio=0.004, longest_s=0.02, slow_ratio=0.05), Stalls(n=9, ratio=0.021, longest_s=0.08, slow_ratio=0.05)
     runs = [run_at() for _ in range(5)] + [run_at(away=little)]
     runs += [run_at(late=0.5), run_at(steal=0.2), run_at(probe_s=2e-4), run_at(away=much)]
     validation.reject(runs)

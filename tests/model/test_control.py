@@ -5,9 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from model.control import lost_servers, wanted_servers
+from model.arrivals import schedule
+from model.control import lost_servers, start, wanted_servers
+from model.engines.choose import engine_for, make_environment
+from model.platform import build_network
 from model.scenario import Autoscaling, Fault
 from model.simulation import simulate
+from model.tables import lower
 from scenarios.fields import ScenarioError
 from scenarios.loader import load_scenario
 
@@ -210,3 +214,47 @@ def test_how_much_and_how_long_belong_together(unsteady, tmp_path, keys):
     (tmp_path / "half.toml").write_text(UNSTEADY.replace(f"{keys} = ", "# "))
     with pytest.raises(ScenarioError, match="speed_cv and speed_holds_s belong together; give both or none"):
         load_scenario(str(tmp_path / "half.toml"))
+
+
+# A request every ten seconds, of a second.
+GROWING = """
+question = "?"
+[run]
+duration_s = 100
+warmup_s = 0
+[network.stations.broker]
+growth_per_1k = 100
+[network.operations."log.write"]
+interarrival = { distribution = "constant", mean_s = 10 }
+steps = [ { serve = "broker", service_time = { distribution = "constant", mean_s = 1 } }, { respond = true } ]
+"""
+
+
+@pytest.mark.parametrize("engine", ["plain", "compiled"])
+@pytest.mark.parametrize("warmup_s", [0, 35])
+def test_work_that_grows_takes_longer_after_each_visit(tmp_path, engine, warmup_s):
+    path = tmp_path / "growing.toml"
+    path.write_text(GROWING.replace("warmup_s = 0", f"warmup_s = {warmup_s}"))
+    record = simulate(load_scenario(str(path)), engine=engine).recording
+    took_s = (record.responded_s - record.arrived_s)[:8]
+    assert took_s == pytest.approx([1 + 0.1 * before for before in range(8)])
+    path.write_text(GROWING.replace("growth_per_1k = 100", "growth_per_1k = -1"))
+    with pytest.raises(ScenarioError, match="growth_per_1k"):
+        load_scenario(str(path))
+
+
+@pytest.mark.parametrize("engine", ["plain", "compiled"])
+def test_a_course_that_was_seen_takes_the_place_of_draws_and_keeps_faults(unsteady, engine):
+    slow = replace(unsteady, faults=(Fault("slow_server", 50, "till", 0, 0, 20, speed=0.5),))
+    network = build_network(slow)
+    env = make_environment(engine)
+    runner = engine_for(engine, lower(network, 1), env)
+    plan = schedule(slow, network, None, 1)
+    runner.arrive(plan.gap_s, plan.operation, plan.attributes)
+    start(slow, network, env, runner, 1, course=((0.0, 1.0), (10.05, 3.0), (30.05, 1.5)))
+    env.run(until=101.0)
+    record = runner.record()
+    took_s = (record.responded_s - record.arrived_s)[:1000]
+    for from_s, to_s, factor in ((0, 10, 1.0), (10.1, 30, 3.0), (30.1, 50, 1.5), (50.1, 70, 3.0), (70.1, 99, 1.5)):
+        among = (record.arrived_s[:1000] > from_s) & (record.arrived_s[:1000] < to_s - 0.05)
+        assert took_s[among] == pytest.approx(0.010 * factor)
