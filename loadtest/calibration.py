@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from loadtest.arguments import as_file
 from loadtest.broker_work import BrokerWork, broker_work
 from loadtest.closure import Level
 from loadtest.cold import Cold, cold_of
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
     from loadtest.traces import Trace
 
 FEWEST_ALONE = 10
+PULLED = "database_pulled"
+"""The statement that reads the newest posts of authors who are pulled: a cost for each of them."""
 OPERATIONS = {
     "feed.open": ("api_feed_open", "api_feed_statement", "api_feed_answer"),
     "feed.publish": ("api_publish", "", "api_write_answer"),
@@ -295,8 +298,28 @@ def _database(
     made.costs_s["database_interaction"] = (event_s * scale, f"measured, n = {len(batches):,} batches")
     made.costs_s["database_hot_post"] = (0.0, "measured: in database_interaction, nearly every event is of another post")
     made.costs_s["database_fanout_row"] = (row_s * scale, f"measured, n = {len(rows):,} batches")
-    for cost in ("database_feed_row", "database_pulled"):
-        made.costs_s[cost] = (0.0, "measured: in database_feed_page")
+    made.costs_s["database_feed_row"] = (0.0, "measured: in database_feed_page")
+    reads, pulled = len(per_root.get(PULLED, ())), pulled_authors(runs)
+    read_s = made.times.pop(PULLED).mean_s if reads else 0.0
+    made.costs_s[PULLED] = (read_s * reads / max(pulled, 1), f"measured, n = {reads:,} reads of {pulled:,} authors")
+
+
+def pulled_authors(runs: Sequence[Observed]) -> int:
+    """How many authors, with repetition, those whose feeds were opened in the runs' windows pull."""
+    from model import platform
+    from scenarios.loader import load_scenario
+
+    count = 0
+    for run in runs:
+        header = run.trace.header
+        with as_file(header["document"], header["scenario"]) as path:
+            scenario = load_scenario(path)
+        graph = platform.build_graph(scenario.population, header["graph_seed"])
+        rows = run.trace.rows
+        users = rows.user[(rows.operation == "feed.open") & (rows.intended_s >= header["warmup_s"])].to_numpy(np.int64)
+        found = platform.request_attributes(scenario, graph, "feed.open", users, np.full(len(users), 0.5), np.zeros(len(users)))
+        count += int(found["pulled"].sum())
+    return count
 
 
 def _workers(made: Calibration, roots: dict[str, list[Span]], cpu_s: dict[str, float]) -> None:

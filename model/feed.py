@@ -107,7 +107,8 @@ def _open(scenario: Scenario) -> Operation:
         "push": {"rows": row_s},
         "hybrid": {others: costs["database_pulled"], "rows": row_s},
     }[scenario.feed.strategy]
-    page = asked(scenario, "database_feed_page", per, statements=2, between="api_feed_statement")
+    statements = 1 if scenario.feed.strategy == "push" else 2  # of followees or of whom he pulls, and of posts
+    page = asked(scenario, "database_feed_page", per, statements=statements, between="api_feed_statement")
     ask_cache = (Delay(times["network_cache"]), Serve("feed_cache", times["cache_operation"]))
     if scenario.feed.author_cache_ttl_s is not None:
         read = asked(scenario, "database_author_posts")

@@ -93,7 +93,7 @@ ORDER BY newest.created_at DESC, newest.id DESC LIMIT $4"""
 
 
 name_statements(
-    dict.fromkeys((FOLLOWEES, POSTS_WITHOUT_INDEX, POSTS_BY_INDEX, PRECOMPUTED, PULLED), "database_feed_page")
+    {**dict.fromkeys((FOLLOWEES, POSTS_WITHOUT_INDEX, POSTS_BY_INDEX, PRECOMPUTED), "database_feed_page"), PULLED: "database_pulled"}
 )
 
 
