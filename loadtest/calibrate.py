@@ -87,8 +87,8 @@ def text_of(document: dict[str, Any], made: Calibration, about: Sequence[str]) -
     said |= {f"{name}_us": text for name, (_, text) in made.costs_s.items()}
     said["slice_ms"] = "Linux, by the machine's cores"
     said["speed"] = "measured: one less the share of the core that idle and other processes take"
-    said["speed_cv"] = "measured: what the CPU of several roles for the same work varies together"
-    said["speed_holds_ms"] = "measured: how fast that dies out from window to window"
+    said["speed_cv"] = "measured: how the time varies that a fixed piece of work takes on its core"
+    said["speed_holds_ms"] = "measured: how fast that dies out"
     lines = [f"# {line}" for line in about]
     section = ""
     for line in as_toml(Document("calibrated", document, {}, {})).splitlines():

@@ -150,10 +150,10 @@ def calibrate(traces: Sequence[Trace], linger_s: float) -> Calibration:
     _cold(made, cold)
     background = float(np.mean([run.background_ratio for run in runs]))
     made.speed = 1.0 - background
-    made.unsteady = unsteady(runs, {name: float(np.mean([cpu_of(span) for span in found])) for name, found in isolated.items() if found})
+    made.unsteady = unsteady(runs)
     made.notes.append(
         f"the host's speed varies by {made.unsteady.cv:.1%} for {made.unsteady.holds_s * 1000:g} ms on the average: "
-        "what roles' CPU varies together"
+        "what a fixed piece of work on its core shows"
     )
     collections_s = [s.took_s for run in every for s in run.spans if s.name == "gc"]
     made.notes.append(
@@ -264,7 +264,8 @@ def _database(
     made.times["database_commit"] = estimate(flushes)
 
     def stage(span: Span) -> str:
-        return str(span.attributes.get("flashcrowd.time", ""))
+        name = str(span.attributes.get("flashcrowd.time", ""))
+        return "database_feed_page" if name == PULLED else name  # one service, of which the share is told apart below
 
     typical = {name: [s for s in lone if stage(s) == name] for name in {stage(s) for s in spans if s.name == "database"}}
     # Each operation's statements together are one service; a statement that never was alone counts as the others.
@@ -299,9 +300,20 @@ def _database(
     made.costs_s["database_hot_post"] = (0.0, "measured: in database_interaction, nearly every event is of another post")
     made.costs_s["database_fanout_row"] = (row_s * scale, f"measured, n = {len(rows):,} batches")
     made.costs_s["database_feed_row"] = (0.0, "measured: in database_feed_page")
-    reads, pulled = len(per_root.get(PULLED, ())), pulled_authors(runs)
-    read_s = made.times.pop(PULLED).mean_s if reads else 0.0
-    made.costs_s[PULLED] = (read_s * reads / max(pulled, 1), f"measured, n = {reads:,} reads of {pulled:,} authors")
+    names = ("database_feed_page", PULLED)
+    _pulled(made, runs, {of: [held(s) for s in spans if s.attributes.get("flashcrowd.time") == of] for of in names})
+
+
+def _pulled(made: Calibration, runs: Sequence[Observed], held_s: dict[str, list[float]]) -> None:
+    """Of a page's time, what authors cost who are pulled; by the medians of the two statements."""
+    reads, authors = len(held_s[PULLED]), pulled_authors(runs)
+    if not reads or not authors:
+        made.costs_s[PULLED] = (0.0, f"measured, n = {reads:,} reads of {authors:,} authors")
+        return
+    pages_s, pulled_s = (float(np.median(values)) for values in held_s.values())
+    share, page = pulled_s / (pages_s + pulled_s), made.times["database_feed_page"]
+    made.costs_s[PULLED] = (share * page.mean_s * reads / authors, f"measured, n = {reads:,} reads of {authors:,} authors")
+    made.times["database_feed_page"] = page.scaled(1 - share)
 
 
 def pulled_authors(runs: Sequence[Observed]) -> int:

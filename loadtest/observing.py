@@ -173,7 +173,7 @@ class Bench:
         names = network.names("operations")
         at_s = in_bursts(np.cumsum(plan.gap_s), burst_s)
         run = f"{time.time_ns() & 0xFFFFFFFFFFFF:x}"
-        with self._counters(folder / "counters.jsonl"), self._stalls(folder / "stalls.jsonl"):
+        with self._stalls(folder / "stalls.jsonl") as meter, self._counters(folder / "counters.jsonl", meter.pid):
             time.sleep(IDLE_S)  # what the system does when nothing is asked of it
             sent = self._generate(at_s, messages(scenario, names, plan, posts, run, self._secret()), folder, label)
             self._drain()
@@ -251,8 +251,8 @@ class Bench:
             path.unlink()
         return sent
 
-    def _counters(self, out: Path) -> Any:
-        processes = [f"{child['role']}={child['pid']}" for child in self.reference.state["processes"]]
+    def _counters(self, out: Path, meter: int) -> Any:
+        processes = [f"meter={meter}", *(f"{child['role']}={child['pid']}" for child in self.reference.state["processes"])]
         merged: dict[str, list[str]] = {}
         for role, _, pid in (text.partition("=") for text in processes):
             merged.setdefault(role, []).append(pid)

@@ -24,7 +24,7 @@ import numpy as np
 
 CONNECTIONS, MOST_CONNECTIONS = 256, 4000
 """Opened before the start, and used in turn, as a proxy's: none is idle for so long that a server closes it, and none has to be opened
-when many requests are under way (one that is opened then takes twice as long to be answered, tried). And at most: what a system at 130 %
+when many requests are under way (a request that opens one then takes nearly twice as long, tried). And at most: what a system at 130 %
 of its capacity leaves waiting in 15 s, and more. Beyond, sends are late, which is counted."""
 SPIN_S = 0.0002
 """No sleep in so much time before a send: to wake takes about as long."""

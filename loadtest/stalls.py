@@ -4,8 +4,8 @@
 
 A process that asks to be woken every few milliseconds, before everybody else (real-time priority, which takes root), on core
 CORE. If it wakes late, nobody ran there. OUT gets a JSON line for each time it was more than `LEAST_S` late: `at_s` (epoch) and
-`stalled_s`. Each time it does a small fixed piece of work too, and every quarter of a second a line says how long that took on the
-average: `at_s` (when the quarter ended) and `took_s`. Where real-time priority may not be had, one line says so, and nothing is known.
+`stalled_s`. Each time it does a small fixed piece of work too, and every tenth of a second a line says how long that took: `at_s` (when
+the tenth ended), `took_s` (the mean) and `each_ns`. Where real-time priority may not be had, one line says so, and nothing is known.
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ EVERY_S = 0.005
 LEAST_S = 0.003
 WORK = range(800)
 """To add up: about 25 us."""
-QUARTER_S = 0.25
+TENTH_S = 0.1
 SLOW = 1.3
-"""Of a quarter in which the work takes so many times what it takes in the middle one."""
+"""A quarter of a second is slow in which the work takes so many times what it takes in the middle one."""
+QUARTER_S = 0.25
 
 
 class Stalls(TypedDict):
@@ -45,16 +46,20 @@ def stalls_of(lines: list[dict[str, Any]], from_s: float, to_s: float) -> Stalls
     if any("unknown" in line for line in lines):
         return None
     found = [float(line["stalled_s"]) for line in lines if "stalled_s" in line and from_s <= line["at_s"] < to_s]
-    took_s = [float(line["took_s"]) for line in lines if "took_s" in line and from_s <= line["at_s"] < to_s]
+    quarters: dict[int, list[float]] = {}
+    for line in lines:
+        if "took_s" in line and from_s <= line["at_s"] < to_s:
+            quarters.setdefault(int((line["at_s"] - from_s) / QUARTER_S), []).append(float(line["took_s"]))
+    took_s = [fmean(within) for within in quarters.values()]
     slow = sum(one > SLOW * median(took_s) for one in took_s) / max(len(took_s), 1)
     return Stalls(n=len(found), ratio=sum(found) / (to_s - from_s), longest_s=max(found, default=0.0), slow_ratio=slow)
 
 
 def course_of(lines: list[dict[str, Any]], from_s: float, to_s: float) -> list[tuple[float, float]]:
     """How the core's speed went between two epoch times: (seconds since the first, how long work takes from then on beside the mean)."""
-    quarters = [line for line in lines if "took_s" in line and from_s < line["at_s"] < to_s + QUARTER_S]
-    middle_s = fmean(line["took_s"] for line in quarters) if quarters else 1.0
-    return [(max(line["at_s"] - QUARTER_S - from_s, 0.0), line["took_s"] / middle_s) for line in quarters]
+    tenths = [line for line in lines if "took_s" in line and from_s < line["at_s"] < to_s + TENTH_S]
+    middle_s = fmean(line["took_s"] for line in tenths) if tenths else 1.0
+    return [(max(line["at_s"] - TENTH_S - from_s, 0.0), line["took_s"] / middle_s) for line in tenths]
 
 
 def _work_s() -> float:
@@ -77,7 +82,7 @@ def main() -> int:
             file.write(json.dumps({"unknown": str(error)}) + "\n")
             return 0
         gc.disable()
-        quarter_s, took_s = time.perf_counter() + QUARTER_S, list[float]()
+        tenth_s, took_s = time.perf_counter() + TENTH_S, list[float]()
         looked_s = time.perf_counter()
         while not stop.is_set():
             time.sleep(EVERY_S)
@@ -87,9 +92,10 @@ def main() -> int:
             if late_s > LEAST_S:
                 file.write(json.dumps({"at_s": time.time(), "stalled_s": late_s}) + "\n")
                 file.flush()
-            if now_s >= quarter_s:
-                file.write(json.dumps({"at_s": time.time(), "took_s": fmean(took_s)}) + "\n")
-                quarter_s, took_s = now_s + QUARTER_S, []
+            if now_s >= tenth_s:
+                each_ns = [round(one_s * 1e9) for one_s in took_s]
+                file.write(json.dumps({"at_s": time.time(), "took_s": fmean(took_s), "each_ns": each_ns}) + "\n")
+                tenth_s, took_s = now_s + TENTH_S, []
             looked_s = time.perf_counter()
     return 0
 

@@ -23,11 +23,15 @@ def test_a_runs_stalls_are_counted_summed_and_the_longest_known():
 
 def test_a_cores_course_is_told_beside_its_mean_and_slow_quarters_are_counted():
     took_us = [10.0, 10.0, 10.0, 20.0]
-    lines = [{"at_s": 100.25 + 0.25 * number, "took_s": us / 1e6} for number, us in enumerate(took_us)]
-    lines.insert(2, {"at_s": 100.6, "stalled_s": 0.004})
-    assert course_of(lines, 100.0, 101.0) == [(0.25 * number, pytest.approx(us / 12.5)) for number, us in enumerate(took_us)]
-    assert course_of(lines, 100.5, 101.0) == [(0.0, pytest.approx(10 / 15)), (0.25, pytest.approx(20 / 15))]
-    assert stalls_of(lines, 100.0, 101.1)["slow_ratio"] == 0.25
+    lines = [{"at_s": 100.1 + 0.1 * number, "took_s": us / 1e6} for number, us in enumerate(took_us)]
+    lines.insert(2, {"at_s": 100.25, "stalled_s": 0.004})
+    course = course_of(lines, 100.0, 101.0)
+    assert [at_s for at_s, _ in course] == pytest.approx([0.0, 0.1, 0.2, 0.3])
+    assert [takes for _, takes in course] == pytest.approx([us / 12.5 for us in took_us])
+    assert course_of(lines, 100.25, 101.0) == [
+        (0.0, pytest.approx(10 / 15)), (pytest.approx(0.05, abs=1e-6), pytest.approx(20 / 15)),
+    ]  # fmt: skip
+    assert stalls_of([{**line, "at_s": 100 + 2.5 * (line["at_s"] - 100)} for line in lines], 100.0, 101.1)["slow_ratio"] == 0.25
     assert course_of([], 0.0, 1.0) == []
 
 
