@@ -31,7 +31,7 @@ def test_a_cores_course_is_told_beside_its_mean_and_slow_quarters_are_counted():
     assert course_of(lines, 100.25, 101.0) == [
         (0.0, pytest.approx(10 / 15)), (pytest.approx(0.05, abs=1e-6), pytest.approx(20 / 15)),
     ]  # fmt: skip
-    assert stalls_of([{**line, "at_s": 100 + 2.5 * (line["at_s"] - 100)} for line in lines], 100.0, 101.1)["slow_ratio"] == 0.25
+    assert stalls_of([{**line, "at_s": 99.9 + 2.5 * (line["at_s"] - 100)} for line in lines], 100.0, 101.1)["slow_ratio"] == 0.25
     assert course_of([], 0.0, 1.0) == []
 
 
