@@ -1,6 +1,6 @@
 """`flashcrowd calibrate`: observed traces into a scenario, `calibrated.toml`, with the samples and intervals of every number.
 
-Two or more traces at moderate loads (20 to 50 % of a core) are best, and one at such a load in bursts (`observe --burst-ms 250`): after
+Two or more traces at moderate loads (20 to 50 % of a core) are best, and one at such a load in bursts (`observe --burst-ms 50`): after
 idleness a request costs up to twice as much, since caches and cores are cold, and bursts tell what it costs when they are warm.
 
 Files of OTLP JSON lines (`.jsonl`) that are not ours become a network of their own: a station for each service, an operation for each kind

@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from model.control import Course
 
 CALIBRATION_RUNS = ((0.25, 0.0), (0.35, 0.05), (0.45, 0.0), (0.45, 0.0), (0.35, 0.05), (0.25, 0.0))
-"""Share of a core as the pilot sees it, and for how many seconds arrivals are held back to come at once; 0: as they come. As many should come
-at once as are under way at high load: in bursts of a quarter second a request cost 854 us, at 90 % of the capacity 1,005."""
+"""Share of a core as the pilot sees it, and for how many seconds arrivals are held back to come at once; 0: as they come.
+
+As many should come at once as are under way at high load: a request cost 854 us in bursts of a quarter second, 1,005 at 90 % load.
+"""
 LOADS = (0.15, 0.30, 0.60, 0.75, 0.90, 1.10, 1.30)
 """Of the predicted knee; calibration used none of them. What is answered at the last is what there is capacity for."""
 LATE_MOST_RATIO, STEAL_MOST_RATIO, STALLED_MOST_RATIO, SLOW_MOST_RATIO, PROBE_MOST_RATIO = 0.02, 0.03, 0.005, 0.10, 0.25
