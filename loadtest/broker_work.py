@@ -9,7 +9,6 @@ reference is warmed up alike, so that all logs begin alike.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -64,7 +63,7 @@ def broker_work(runs: Sequence[Observed]) -> BrokerWork:
 def _windows(run: Observed) -> Floats:
     """A row per window: records, fetches, visits before, the broker's CPU beyond idleness."""
     start_s, warmup_s = run.trace.header["start_epoch_s"], run.trace.header["warmup_s"]
-    lines = [json.loads(line) for line in run.trace.file("counters.jsonl").read_text().splitlines()]
+    lines = run.trace.lines("counters.jsonl")
     at_s = np.array([line["at_s"] for line in lines]) - start_s
     edges_s = np.arange(warmup_s, min(run.trace.duration_s, at_s[-1]) + 1e-9, WINDOW_S)
     used_s = np.diff(np.interp(edges_s, at_s, [line["processes"][ROLE][0] for line in lines]))

@@ -63,7 +63,6 @@ WORKERS = {
 TIMES_OF: dict[str, Callable[[str], bool]] = {
     "api": lambda name: name.startswith("api_"),
     "postgres": lambda name: name.startswith("database_") and name != "database_commit",
-    "kafka": lambda name: name.startswith("broker_"),
     "interaction_worker": lambda name: name in ("worker_apply_batch", "worker_tell", "worker_interaction", "worker_event_told"),
 }
 """Role -> which times and costs are its CPU."""

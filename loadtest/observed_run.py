@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -64,7 +63,7 @@ class Observed:
 
 def observed(trace: Trace, with_spans: bool = True, idle_ratio: dict[str, float] | None = None) -> Observed:
     """Read a trace's counters and spans; `idle_ratio` in place of its own seconds of idleness. Raises `ValueError` if it has none."""
-    lines = [json.loads(line) for line in trace.file("counters.jsonl").read_text().splitlines()]
+    lines = trace.lines("counters.jsonl")
     start_s = float(trace.header["start_epoch_s"])
     begin_s, end_s = start_s + trace.header["warmup_s"], start_s + trace.duration_s
     if len(lines) < 4:

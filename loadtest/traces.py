@@ -8,7 +8,7 @@ A trace is a folder:
 | `milestones.parquet` | `recording.MILESTONE_COLUMNS`; started when the client had its answer, on both sides |
 | `spans.otlp.jsonl` | OTLP JSON lines (observed traces only) |
 | `counters.jsonl` | a line every quarter of a second (observed traces only): `counters.py` |
-| `stalls.jsonl` | a line whenever the system's core had been away (observed traces only): `stalls.py` |
+| `stalls.jsonl` | a line whenever the system's core had been away, and how fast it was meanwhile (observed traces only): `stalls.py` |
 """
 
 from __future__ import annotations
@@ -54,6 +54,12 @@ class Trace:
         if path is None or not path.exists():
             raise ValueError(f"{self.folder}: has no {name}; it belongs to what `flashcrowd observe` records")
         return path
+
+    def lines(self, name: str, needed: bool = True) -> list[dict[str, Any]]:
+        """A file's JSON lines. Raises `ValueError` if the trace has none of that name; none are there if it is not `needed`."""
+        if not needed and not (self.folder and (self.folder / name).exists()):
+            return []
+        return [json.loads(line) for line in self.file(name).read_text().splitlines()]
 
     def write(self, folder: Path) -> Path:
         """Write the folder's two tables, each whole or not at all; return the path of the rows."""

@@ -8,7 +8,6 @@ tried, cv² follows for each by least squares, and the pair that comes nearest t
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -54,10 +53,9 @@ def unsteady(runs: Sequence[Observed]) -> Unsteady:
 
 def _took(run: Observed) -> tuple[float, Floats]:
     """Seconds between two times of a run's window, and the logarithms of how long the work took, less their mean."""
-    file, start_s = run.trace.file("stalls.jsonl"), run.trace.header["start_epoch_s"]
-    lines = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+    start_s = run.trace.header["start_epoch_s"]
     within = [
-        line for line in lines
+        line for line in run.trace.lines("stalls.jsonl", needed=False)
         if "each_ns" in line and run.trace.header["warmup_s"] <= line["at_s"] - start_s < run.trace.duration_s
     ]  # fmt: skip
     took = np.array([one for line in within for one in line["each_ns"]], dtype=float)

@@ -236,7 +236,7 @@ def _told_if_it_fails(what: str) -> Iterator[None]:
 
 def steal_ratio(trace: Trace) -> float:
     """What the machine below took from all cores while the trace was observed, as a share of one core."""
-    lines = [json.loads(line) for line in trace.file("counters.jsonl").read_text().splitlines()]
+    lines = trace.lines("counters.jsonl")
     return float((lines[-1]["steal_s"] - lines[0]["steal_s"]) / max(lines[-1]["at_s"] - lines[0]["at_s"], 1e-9))
 
 

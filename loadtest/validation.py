@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -197,10 +196,8 @@ def run_of(load: float, design: str, cells: dict[str, dict[str, Any]], seen: Obs
 
 def course_of(trace: Trace) -> Course:
     """How the speed of the system's core went while a trace was observed; empty if it is not known."""
-    file = trace.file("stalls.jsonl")
-    lines = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
     start_s = float(trace.header["start_epoch_s"])
-    return course(lines, start_s, start_s + trace.duration_s)
+    return course(trace.lines("stalls.jsonl", needed=False), start_s, start_s + trace.duration_s)
 
 
 def reject(runs: list[Run]) -> None:

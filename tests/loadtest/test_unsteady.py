@@ -9,6 +9,7 @@ import pytest
 from loadtest.observed_run import Observed
 from loadtest.traces import Trace
 from loadtest.unsteady import FEWEST, Unsteady, unsteady
+from loadtest.validation import course_of
 
 EVERY_S, TIMES = 0.005, 20
 
@@ -47,3 +48,7 @@ def test_chance_alone_is_steady(tmp_path):
 def test_too_little_says_nothing(tmp_path):
     assert unsteady([run_of(tmp_path / "short", 0.3, 0.1, 1, length_s=3.0 + FEWEST * EVERY_S / 2)]) == Unsteady()
     assert unsteady([]) == Unsteady()
+    unmetered = run_of(tmp_path / "unmetered", 0.3, 0.1, 1)
+    unmetered.trace.file("stalls.jsonl").unlink()  # as of traces from before there was a meter
+    assert unsteady([unmetered]) == Unsteady()
+    assert course_of(unmetered.trace) == []
