@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import gc
 import json
+import math
 import os
 import sys
 import time
@@ -30,6 +31,8 @@ TENTH_S = 0.1
 SLOW = 1.3
 """A quarter of a second is slow in which the work takes so many times what it takes in the middle one."""
 QUARTER_S = 0.25
+TIMES = 5
+"""That the work was done, for one factor of a run's course: a fortieth of a second."""
 
 
 class Stalls(TypedDict):
@@ -56,10 +59,29 @@ def stalls_of(lines: list[dict[str, Any]], from_s: float, to_s: float) -> Stalls
 
 
 def course_of(lines: list[dict[str, Any]], from_s: float, to_s: float) -> list[tuple[float, float]]:
-    """How the core's speed went between two epoch times: (seconds since the first, how long work takes from then on beside the mean)."""
-    tenths = [line for line in lines if "took_s" in line and from_s < line["at_s"] < to_s + TENTH_S]
-    middle_s = fmean(line["took_s"] for line in tenths) if tenths else 1.0
-    return [(max(line["at_s"] - TENTH_S - from_s, 0.0), line["took_s"] / middle_s) for line in tenths]
+    """How it went with the core between two epoch times: (seconds since the first, how long work takes from then on beside the usual).
+
+    Each factor is of `TIMES` times that the work was done, on the average but for the longest, in which the core may have been away:
+    while it was, work takes infinitely long.
+    """
+    pieces: list[tuple[float, float]] = []
+    for line in lines:
+        if "each_ns" in line and from_s < line["at_s"] < to_s + TENTH_S:
+            each_ns, began_s = line["each_ns"], line["at_s"] - TENTH_S - from_s
+            for first in range(0, len(each_ns) - TIMES // 2, TIMES):
+                some = sorted(each_ns[first : first + TIMES])
+                pieces.append((max(began_s + TENTH_S * first / len(each_ns), 0.0), fmean(some[:-1])))
+    usual = fmean(took for _, took in pieces) if pieces else 1.0
+    course = [(at_s, took / usual) for at_s, took in pieces]
+    for line in lines:
+        if "stalled_s" in line and from_s < line["at_s"] - line["stalled_s"] and line["at_s"] < to_s:
+            away_s, back_s = line["at_s"] - line["stalled_s"] - from_s, line["at_s"] - from_s
+            before = max((one for one in course if one[0] <= away_s), default=(0.0, 1.0))[1]
+            within = [factor for at_s, factor in course if away_s <= at_s <= back_s]
+            course = [one for one in course if not away_s <= one[0] <= back_s]
+            course += [(away_s, math.inf), (back_s, within[-1] if within else before)]
+            course.sort()
+    return course
 
 
 def _work_s() -> float:

@@ -1,9 +1,11 @@
 """`flashcrowd validate`: predict what calibration has not seen, then run it, and publish the error beside the noise.
 
 1. A plan is fixed: loads from 15 to 110 % of the predicted knee, repeats, a random order, rules of rejection, designs to rank.
-2. A pilot and runs at 25, 35 (in bursts) and 45 % calibrate the model. No other run is ever used for that.
+2. A pilot and runs at 25, 35 (in bursts) and 45 % calibrate the model. No held-out run is ever used for that.
 3. Predictions of all loads and designs are written down (`predictions.json`).
-4. Then the real system is run, interleaved, and the table is made. Rejected runs and failed cells stay in it.
+4. Then the real system is run, interleaved; between the held-out runs calibration is made once more, since the machine does not stay as
+   it was: what that predicts stands beside.
+5. The table is made. Rejected runs and failed cells stay in it.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from loadtest import validation
 from loadtest.arguments import Parser, duration_s, scenario_of
 from loadtest.observe import at_rate
-from loadtest.validation import DESIGN_LOAD, DESIGNS, EFFECTS, LOADS, NO_HOST, RANKINGS, STEADY, Plan, Run
+from loadtest.validation import DESIGN_LOAD, DESIGNS, EFFECTS, LOADS, NO_HOST, RANKINGS, STEADY, Plan, Planned, Run
 
 if TYPE_CHECKING:
     from loadtest.observing import Bench
@@ -96,7 +98,8 @@ class Validation:
         self.cores = Cores.here()
         self.seed = scenario.run.seed
         self.calibrated = out / "calibrated.toml"
-        self.knee_per_s = 0.0
+        self.beside: list[Path] = []
+        self.guess_per_s = self.knee_per_s = 0.0
         self.runs: list[Run] = []
         self.graph: FollowGraph | None = None
         self.notes: list[str] = []
@@ -108,36 +111,51 @@ class Validation:
 
         return Bench(scenario, self.seed, self.scratch / "state", self.scratch, self.cores)
 
+    def look(self, rate_per_s: float, length_s: float, seed: int, name: str, burst_s: float = 0.0) -> Trace:
+        """A run with spans, for calibration, on a reference of its own as held-out runs are."""
+        scenario = at_rate(self.base, rate_per_s, length_s)
+        folder, label = self.out / "calibration" / name, f"{name}, {rate_per_s:.0f}/s"
+        with self.bench(self.base) as bench:
+            self.graph = bench.graph
+            return bench.observe(scenario, seed, folder, document=self.document, label=label, burst_s=burst_s)
+
+    def calibration_run(self, ratio: float, burst_s: float, seed: int, name: str) -> Path:
+        """At a share of a core as the pilot saw it; again, if others took too much of the machine. Returns its folder."""
+        for _ in range(validation.ATTEMPTS):
+            trace = self.look(ratio * self.guess_per_s, self.plan.run_s, seed, name, burst_s)
+            others = validation.taken(steal_ratio(trace), trace.header["stalls"])
+            if not others:
+                break
+            _say(f"{name}: {others}")
+        return self.out / "calibration" / name
+
     def calibrate(self) -> None:
-        """Pilot, calibration runs, each on a reference of its own as held-out runs are, `calibrated.toml`, the knee."""
-        from loadtest.calibrate import calibrated
+        """Pilot, calibration runs, `calibrated.toml`, the knee."""
         from loadtest.observed_run import observed
 
-        def look(rate_per_s: float, length_s: float, seed: int, name: str, burst_s: float = 0.0) -> Trace:
-            scenario = at_rate(self.base, rate_per_s, length_s)
-            folder, label = self.out / "calibration" / name, f"{name}, {rate_per_s:.0f}/s"
-            with self.bench(self.base) as bench:
-                self.graph = bench.graph
-                return bench.observe(scenario, seed, folder, document=self.document, label=label, burst_s=burst_s)
-
-        seen = observed(look(PILOT_PER_S, PILOT_S, self.seed + 1, "pilot", PILOT_BURST_S), with_spans=False)
-        guess_per_s = max(1 - seen.background_ratio, 0.2) / max(seen.cpu_per_request_s, 1e-4)
-        _say(f"pilot: {seen.cpu_per_request_s * 1e6:.0f} us of CPU a request, a core for about {guess_per_s:.0f} requests/s")
+        seen = observed(self.look(PILOT_PER_S, PILOT_S, self.seed + 1, "pilot", PILOT_BURST_S), with_spans=False)
+        self.guess_per_s = max(1 - seen.background_ratio, 0.2) / max(seen.cpu_per_request_s, 1e-4)
+        _say(f"pilot: {seen.cpu_per_request_s * 1e6:.0f} us of CPU a request, a core for about {self.guess_per_s:.0f} requests/s")
         folders = []
         for number, (ratio, burst_s) in enumerate(validation.CALIBRATION_RUNS):
             name = f"{'bursts-' * bool(burst_s)}{ratio:.0%}-{number}".replace("%", "")
-            for _ in range(validation.ATTEMPTS):
-                trace = look(ratio * guess_per_s, self.plan.run_s, self.seed + 10 + number, name, burst_s)
-                others = validation.taken(steal_ratio(trace), trace.header["stalls"])
-                if not others:
-                    break
-                _say(f"{name}: {others}")
-            folders.append(self.out / "calibration" / name)
+            folders.append(self.calibration_run(ratio, burst_s, self.seed + 10 + number, name))
+        self.take_over(folders)
+        self.knee_per_s = self.knee(self.guess_per_s)
+        _say(f"the model's knee is at {self.knee_per_s:.0f} requests/s")
+
+    def calibrate_beside(self) -> None:
+        """The same by the calibration runs that were made between the held-out ones: `calibrated-beside.toml`."""
+        self.calibrated = self.out / "calibrated-beside.toml"
+        self.take_over(self.beside)
+
+    def take_over(self, folders: Sequence[Path]) -> None:
+        """Calibrate the model from these runs."""
+        from loadtest.calibrate import calibrated
+
         text, made = calibrated(folders)
         self.notes, self.idle_ratio = made.notes, made.idle_ratio
         self.calibrated.write_text(text)
-        self.knee_per_s = self.knee(guess_per_s)
-        _say(f"the model's knee is at {self.knee_per_s:.0f} requests/s")
 
     def knee(self, guess_per_s: float) -> float:
         """Requests per second at which the model's host (or its busiest station) has no time left."""
@@ -206,6 +224,16 @@ class Validation:
         used_s = replayed.header["host_utilisation"][host.name] * (replayed.duration_s + 10.0) * host.cores
         return used_s * host.speed / max(len(replayed.rows), 1)
 
+    def next_run(self, planned: Planned) -> None:
+        """What the plan says."""
+        name = f"{planned.load:g}-{planned.repeat + 1}"
+        if planned.beside:
+            name, seed = f"beside-{'bursts-' * bool(planned.burst_s)}{name}", self.seed + 30 + len(self.beside)
+            with _told_if_it_fails(name):
+                self.beside.append(self.calibration_run(planned.load, planned.burst_s, seed, name))
+        else:
+            self.held_out(planned.load, f"load-{name}")
+
     def held_out(self, load: float, name: str) -> None:
         """One real run of a load, on a reference of its own: the embedded broker does more for a record the longer its log is."""
         with _told_if_it_fails(name), self.bench(self.base) as bench:
@@ -252,15 +280,14 @@ def run(work: Validation) -> dict[str, Any]:
     """All of it; returns the document."""
     plan = work.plan
     work.calibrate()
-    predicted = {load: work.predict(load, (), _seed_of(plan, load)) for load in plan.loads}
     designed = {name: work.foresee(DESIGN_LOAD, _overrides(name), 500) for name in plan.designs}
     cells = {load: work.foresee(load, (), _seed_of(plan, load)) for load in plan.loads}
     foreseen = {"knee_per_s": work.knee_per_s, "loads": {str(k): v for k, v in cells.items()}, "designs": designed}
     (work.out / "predictions.json").write_text(json.dumps(foreseen, indent=2) + "\n")
     _say("predictions are written; now the real system")
-    for number, (load, repeat) in enumerate(plan.order, 1):
+    for number, planned in enumerate(plan.order, 1):
         _say(f"run {number} of {len(plan.order)}")
-        work.held_out(load, f"load-{load:g}-{repeat + 1}")
+        work.next_run(planned)
     for number, load in enumerate(validation.again(work.runs, plan.loads), 1):
         _say("in place of a rejected run")
         work.held_out(load, f"load-{load:g}-again-{number}")
@@ -271,13 +298,12 @@ def run(work: Validation) -> dict[str, Any]:
             name = f"design-{design.replace(' ', '-')}-{repeat + 1}"
             with _told_if_it_fails(name), work.bench(scenario) as bench:
                 work.observe(bench, scenario, work.seed + 500, DESIGN_LOAD, design, name)
-    return document(work, predicted, cells, designed)
+    work.calibrate_beside()
+    return document(work, cells, designed)
 
 
-def document(
-    work: Validation, predicted: dict[float, Trace], cells: dict[float, dict[str, Any]], designed: dict[str, Any]
-) -> dict[str, Any]:
-    """Judge everything: cells, knee, rankings, effects."""
+def document(work: Validation, cells: dict[float, dict[str, Any]], designed: dict[str, Any]) -> dict[str, Any]:
+    """Judge everything: cells, knee, rankings, effects. `cells` and `designed` were foreseen; now the model is calibrated beside."""
     import numpy as np
 
     from loadtest.traces import machine
@@ -287,6 +313,7 @@ def document(
     rows: list[dict[str, Any]] = []
     of_load = {load: [run for run in runs if run.load == load and not run.design] for load in plan.loads}
     of_load = {load: mine for load, mine in of_load.items() if mine}
+    predicted = {load: work.predict(load, (), _seed_of(plan, load)) for load in of_load}
     machines = {
         load: [
             {"slower": run.cpu_per_request_s / work.cpu_per_request_s(predicted[load]), "course": run.course}
@@ -300,7 +327,8 @@ def document(
         return [work.foresee(load, EFFECTS.get(without, ()), _seed_of(plan, load), **(machine | how)) for machine in machines[load]]
 
     for load, mine in of_load.items():
-        rows += validation.cell_rows(load, "", mine, cells[load], by_cpu(load))
+        beside = work.foresee(load, (), _seed_of(plan, load))
+        rows += validation.cell_rows(load, "", mine, cells[load], by_cpu(load), beside)
     for design in plan.designs:
         mine = [run for run in runs if run.design == design]
         rows += validation.cell_rows(DESIGN_LOAD, design, mine, designed[design])

@@ -32,8 +32,8 @@ def _amount(row: dict[str, Any], key: str) -> str:
 def _medians(rows: list[dict[str, Any]]) -> list[list[str]]:
     return [
         [
-            row["statistic"], str(row["cells"]), percent(row["error"]), percent(row["error_normalised"]), percent(row["aim"]),
-            percent(row["spread"]), percent(row["within_noise"]),
+            row["statistic"], str(row["cells"]), percent(row["error"]), percent(row["error_beside"]), percent(row["error_normalised"]),
+            percent(row["aim"]), percent(row["spread"]), percent(row["within_noise"]), percent(row["within_noise_beside"]),
         ]
         for row in rows
     ]  # fmt: skip
@@ -43,8 +43,8 @@ def _cells(rows: list[dict[str, Any]]) -> list[list[str]]:
     return [
         [
             row["design"] or f"{row['load']:.0%}", row["name"], row["statistic"], f"{row['n']:,}", _amount(row, "real"),
-            _amount(row, "predicted"), percent(row["error"], True), percent(row["error_normalised"], True),
-            percent(row["spread"]), row["verdict"],
+            _amount(row, "predicted"), percent(row["error"], True), percent(row["error_beside"], True),
+            percent(row["error_normalised"], True), percent(row["spread"]), row["verdict"],
         ]
         for row in rows
     ]  # fmt: skip
@@ -84,7 +84,10 @@ def _runs(made: dict[str, Any]) -> list[list[str]]:
     ]  # fmt: skip
 
 
-_MEDIANS = ["statistic", "cells", "error", "given the machine", "aim", "run-to-run spread", "within noise"]
+_MEDIANS = [
+    "statistic", "cells", "foreseen", "calibrated beside", "given the machine", "aim", "run-to-run spread",
+    "foreseen within noise", "calibrated beside within noise",
+]  # fmt: skip
 _HEADS = {
     "medians": _MEDIANS,
     "medians_of_loads": _MEDIANS,
@@ -93,7 +96,7 @@ _HEADS = {
     "runs": [
         "load", "CPU a request (us)", "core busy", "answered", "probe (us)", "sent late", "steal", "core away", "core slow", "rejected",
     ],
-    "cells": ["load", "", "", "n", "real", "predicted", "error", "given the machine", "spread", "verdict"],
+    "cells": ["load", "", "", "n", "real", "foreseen", "error", "calibrated beside", "given the machine", "spread", "verdict"],
 }
 
 
@@ -137,8 +140,9 @@ def about(made: dict[str, Any]) -> list[str]:
         f"({made['rejected'] / max(len(made['runs']), 1):.0%}). Rules, fixed before: {'; '.join(plan['rules'])}.",
         *(f"calibration at {note}" for note in made["calibration"]),
         _knee(made),
-        "Given the machine: each run held against the model on a host made as fast as that run's CPU per request says, and as slow from "
-        "moment to moment as a fixed piece of work on the system's core was",
+        "Calibrated beside: predicted by calibration runs that were made between the held-out ones",
+        "Given the machine: the same, each run held against the model on a host made as fast as that run's CPU per request says, and from "
+        "moment to moment as slow, or away, as a fixed piece of work on the system's core was",
     ]
 
 

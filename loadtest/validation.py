@@ -23,6 +23,8 @@ CALIBRATION_RUNS = ((0.25, 0.0), (0.35, 0.05), (0.45, 0.0), (0.45, 0.0), (0.35, 
 
 As many should come at once as are under way at high load: a request cost 854 us in bursts of a quarter second, 1,005 at 90 % load.
 """
+BESIDE_RUNS = ((0.25, 0.0), (0.35, 0.05), (0.45, 0.0))
+"""The same, once more in every round of held-out runs: what the machine is like then, calibration before could not know."""
 LOADS = (0.15, 0.30, 0.60, 0.75, 0.90, 1.10, 1.30)
 """Of the predicted knee; calibration used none of them. What is answered at the last is what there is capacity for."""
 LATE_MOST_RATIO, STEAL_MOST_RATIO, STALLED_MOST_RATIO, SLOW_MOST_RATIO, PROBE_MOST_RATIO = 0.02, 0.03, 0.005, 0.10, 0.25
@@ -122,6 +124,16 @@ EFFECTS: dict[str, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True)
+class Planned:
+    """A run of a load or, with `beside`, a calibration run of a share of a core, in bursts of `burst_s` seconds if that is not 0."""
+
+    load: float
+    repeat: int
+    beside: bool = False
+    burst_s: float = 0.0
+
+
+@dataclass(frozen=True)
 class Plan:
     """Everything that is decided before the first run."""
 
@@ -131,17 +143,18 @@ class Plan:
     seed: int
     designs: tuple[str, ...]
     design_repeats: int
-    order: tuple[tuple[float, int], ...] = field(default=())
+    order: tuple[Planned, ...] = field(default=())
 
     @classmethod
     def make(
         cls, loads: tuple[float, ...], repeats: int, run_s: float, seed: int, designs: tuple[str, ...], design_repeats: int
     ) -> Plan:
-        """A plan with its order: rounds of all loads, each round shuffled by the seed."""
+        """A plan with its order: rounds of all loads and calibration beside them, each round shuffled by the seed."""
         rng = random.Random(seed)
-        order: list[tuple[float, int]] = []
+        order: list[Planned] = []
         for repeat in range(repeats):
-            around = [(load, repeat) for load in loads]
+            around = [Planned(load, repeat) for load in loads]
+            around += [Planned(ratio, repeat, True, burst_s) for ratio, burst_s in BESIDE_RUNS]
             rng.shuffle(around)
             order += around
         shuffled = list(designs)
@@ -150,7 +163,7 @@ class Plan:
 
     def document(self) -> dict[str, Any]:
         """For JSON."""
-        return {**asdict(self), "rules": RULES, "aims": AIMS, "calibration": CALIBRATION_RUNS}
+        return {**asdict(self), "rules": RULES, "aims": AIMS, "calibration": CALIBRATION_RUNS, "beside": BESIDE_RUNS}
 
 
 @dataclass
@@ -227,10 +240,16 @@ def shown_of(runs: list[Run]) -> list[Run]:
 
 
 def cell_rows(
-    load: float, design: str, runs: list[Run], predicted: dict[str, Any], normalised: Sequence[dict[str, Any]] = ()
+    load: float,
+    design: str,
+    runs: list[Run],
+    predicted: dict[str, Any],
+    normalised: Sequence[dict[str, Any]] = (),
+    beside: dict[str, Any] | None = None,
 ) -> list[dict[str, Any]]:
     """A row per operation, milestone and statistic of one load: real, predicted, errors, spread and verdict.
 
+    `beside`: predicted by calibration that was made between the runs.
     `normalised`: the model's cells on a host made as fast as the CPU per request of each of `shown_of(runs)` says, from moment to moment
     as its fixed piece of work was. Latency does not grow in proportion to CPU, so each run is held against its own, and the median of
     these errors is the cell's.
@@ -251,7 +270,8 @@ def cell_rows(
                 continue
             middle = float(np.median(values))
             spread = float(np.std(values, ddof=1) / np.mean(values)) if len(values) > 1 and np.mean(values) else float("nan")
-            error = model[column] / middle - 1 if middle else float("nan")
+            error = _error(model[column], middle)
+            error_beside = _error((beside or {}).get(name, {}).get(column), middle)
             pairs = [
                 (model_then[name][column], run.cells[name][column])
                 for run, model_then in zip(shown, normalised, strict=bool(normalised)) if name in run.cells and name in model_then
@@ -259,9 +279,10 @@ def cell_rows(
             rows.append({
                 "load": load, "design": design, "name": name, "kind": model["kind"], "statistic": key, "n": fewest, "runs": len(kept),
                 "busy": float(np.median([run.busy_ratio for run in shown])),
-                "real": middle, "predicted": model[column], "error": error, "spread": spread,
+                "real": middle, "predicted": model[column], "error": error, "error_beside": error_beside, "spread": spread,
                 "error_normalised": _median(then / value - 1 for then, value in pairs if then is not None and value),
                 "verdict": verdict(shown, bool(kept), error, spread),
+                "verdict_beside": verdict(shown, bool(kept), error_beside, spread) if beside else "",
             })  # fmt: skip
     return rows
 
@@ -277,9 +298,18 @@ def verdict(runs: list[Run], any_kept: bool, error: float, spread: float) -> str
     return "within noise" if np.isfinite(spread) and abs(error) <= 2 * spread else "model error"
 
 
+def _error(predicted: float | None, real: float) -> float:
+    return predicted / real - 1 if predicted is not None and real else float("nan")
+
+
 def _median(values: Iterable[float]) -> float:
     known = [value for value in values if np.isfinite(value)]
     return float(np.median(known)) if known else float("nan")
+
+
+def _share(those: Iterable[bool]) -> float:
+    every = list(those)
+    return sum(every) / len(every) if every else float("nan")
 
 
 def medians(rows: list[dict[str, Any]], of: str = "busy", below: float = 0.8) -> list[dict[str, Any]]:
@@ -298,8 +328,10 @@ def medians(rows: list[dict[str, Any]], of: str = "busy", below: float = 0.8) ->
                 "statistic": statistic,
                 "cells": len(chosen),
                 "error": float(np.median([abs(row["error"]) for row in chosen])),
+                "error_beside": _median(abs(row["error_beside"]) for row in chosen),
                 "error_normalised": _median(abs(row["error_normalised"]) for row in chosen),
                 "within_noise": float(np.mean([row["verdict"] == "within noise" for row in chosen])),
+                "within_noise_beside": _share(row["verdict_beside"] == "within noise" for row in chosen if row["verdict_beside"]),
                 "spread": _median(row["spread"] for row in chosen),
                 "aim": AIMS.get(statistic),
             })  # fmt: skip

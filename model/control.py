@@ -20,6 +20,7 @@ from model.variates import stream_of
 Process = Generator[simpy.Event, None, None]
 Act = Callable[[], None]
 Course = Sequence[tuple[float, float]]
+"""(seconds, how long work takes from then on beside the usual) in order; infinitely long: the cores are away."""
 
 
 class Controllable(Protocol):
@@ -30,6 +31,9 @@ class Controllable(Protocol):
 
     def set_speed(self, station: int, factor: float) -> None:
         """A station's servers work at `factor` times their normal speed from now on."""
+
+    def set_cores(self, host: int, cores: int) -> None:
+        """A host has this many cores from now on."""
 
     def flush(self, cache: int) -> None:
         """A cache loses all its entries."""
@@ -53,15 +57,17 @@ Kind = Callable[[Network, Controllable, Fault], Iterator[tuple[Act, Act]]]
 def start(
     scenario: Scenario, network: Network, env: simpy.Environment, engine: Controllable, seed: int, course: Course = ()
 ) -> None:
-    """Start a process for every fault, autoscaler, host of changing speed and station that grows. Raises `ValueError` for a bad target.
+    """Start a process for every fault, autoscaler, unsteady host and station that grows. Raises `ValueError` for a bad target.
 
-    `course`: how long work takes on the hosts, as it was seen, (seconds, factor) in order, in place of draws from `speed_cv`.
+    `course`: how it went with the hosts, as it was seen, in place of draws from `speed_cv`.
     """
-    speeds = _Speeds(engine)
-    for host in network.hosts:
+    speeds, cores = _Speeds(engine), _Cores(engine)
+    for place, host in enumerate(network.hosts):
+        if host.away_ratio > 0:
+            env.process(_take_away(env, cores, place, host, stream_of(seed, f"host {host.name} away")))
         here = [number for number, station in enumerate(network.stations) if station.host == host.name]
         if course:
-            env.process(_follow(env, speeds, host, here, course))
+            env.process(_follow(env, cores, speeds, place, host, here, course))
         elif host.speed_cv > 0:
             env.process(_wander(env, speeds, host, here, stream_of(seed, f"host {host.name} speed")))
     for number, station in enumerate(network.stations):
@@ -89,6 +95,21 @@ class _Speeds:
         self._engine.set_speed(station, math.prod(factors.values()))
 
 
+class _Cores:
+    """A host has the cores that no cause has taken away."""
+
+    def __init__(self, engine: Controllable) -> None:
+        self._engine = engine
+        self._taken: dict[tuple[int, str], int] = {}
+
+    def take(self, place: int, host: Host, cause: str, cores: int) -> None:
+        """From now on `cause` has so many of the host's cores, the one at this `place`."""
+        if self._taken.get((place, cause), 0) != cores:
+            self._taken[place, cause] = cores
+            taken = sum(count for (where, _), count in self._taken.items() if where == place)
+            self._engine.set_cores(place, max(host.cores - taken, 0))
+
+
 def _wander(env: simpy.Environment, speeds: _Speeds, host: Host, stations: list[int], stream: int) -> Process:
     rng = np.random.default_rng(stream)
     sigma = math.sqrt(math.log1p(host.speed_cv**2))
@@ -99,11 +120,25 @@ def _wander(env: simpy.Environment, speeds: _Speeds, host: Host, stations: list[
         yield env.timeout(rng.exponential(host.speed_holds_s))
 
 
-def _follow(env: simpy.Environment, speeds: _Speeds, host: Host, stations: list[int], course: Course) -> Process:
+def _follow(
+    env: simpy.Environment, cores: _Cores, speeds: _Speeds, place: int, host: Host, stations: list[int], course: Course
+) -> Process:
     for at_s, takes in course:
         yield env.timeout(max(at_s - env.now, 0.0))
-        for station in stations:
+        cores.take(place, host, "course", 0 if takes < math.inf else host.cores)
+        for station in stations if takes < math.inf else ():
             speeds.set(station, host, 1 / takes)
+
+
+def _take_away(env: simpy.Environment, cores: _Cores, place: int, host: Host, stream: int) -> Process:
+    """Away and there in turn; each is exponential, and the first begins as if it had gone on for ever."""
+    rng = np.random.default_rng(stream)
+    there_s = host.away_s * (1 - host.away_ratio) / host.away_ratio
+    away = rng.random() < host.away_ratio
+    while True:
+        cores.take(place, host, "others", int(away))
+        yield env.timeout(rng.exponential(host.away_s if away else there_s))
+        away = not away
 
 
 def _grow(env: simpy.Environment, speeds: _Speeds, engine: Controllable, number: int, station: Station) -> Process:

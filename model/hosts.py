@@ -47,6 +47,10 @@ class Host:
     A machine that others use as well is not equally fast at all times: work takes a factor longer that is lognormal, with mean 1 and
     coefficient of variation `speed_cv`, and drawn anew after exponentially distributed times of mean `speed_holds_s` (0: it never is).
     What begins between two draws is done at one speed.
+
+    What is not in the network, other processes and what the machine below takes, takes a core away: `away_ratio` of the time, for
+    exponentially distributed times of mean `away_s` (and as long on the average between them as the ratio says). Meanwhile who ran there
+    stands still. In the mean that slows the host as a `speed` of 1 - `away_ratio` does; who meets it waits for all of it.
     """
 
     name: str
@@ -56,6 +60,8 @@ class Host:
     speed_cv: float = 0.0
     speed_holds_s: float = 0.0
     slice_s: float = linux_slice_s(2)
+    away_ratio: float = 0.0
+    away_s: float = 0.0
 
 
 class Processes(Protocol):
@@ -93,11 +99,16 @@ def host_fault(host: Host) -> str:
         return f"{where}: speed must be more than 0, not {host.speed}"
     if not 0 < host.slice_s < math.inf:
         return f"{where}: slice_s must be more than 0, not {host.slice_s}"
-    for name, value in (("speed_cv", host.speed_cv), ("speed_holds_s", host.speed_holds_s)):
+    for name in ("speed_cv", "speed_holds_s", "away_ratio", "away_s"):
+        value = getattr(host, name)
         if not 0 <= value < math.inf:
             return f"{where}: {name} must be 0 or more, not {value}"
     if (host.speed_cv > 0) != (host.speed_holds_s > 0):
         return f"{where}: speed_cv and speed_holds_s belong together; give both or none"
+    if (host.away_ratio > 0) != (host.away_s > 0):
+        return f"{where}: away_ratio and away_s belong together; give both or none"
+    if host.away_ratio >= 1:
+        return f"{where}: away_ratio must be less than 1, not {host.away_ratio}"
     return ""
 
 

@@ -46,4 +46,6 @@ def simulate(
         env.run(until=scenario.run.duration_s * part / SLICES)
         if progress is not None:
             progress(part / SLICES)
-    return Results(scenario, runner.record(), seed)
+    results = Results(scenario, runner.record(), seed)
+    runner.close()
+    return results

@@ -7,6 +7,8 @@
     speed = 1.0
     speed_cv = 0.2                       # others use the machine as well: work takes now more, now less time,
     speed_holds_ms = 50                  # for so long on the average
+    away_ratio = 0.1                     # others take a core for this share of the time,
+    away_ms = 2                          # for so long each time on the average
 
     [stations.api]
     host = "machine"
@@ -33,6 +35,8 @@ HOST: Spec = {
     "speed_cv": Field(number(), 0.0),
     "speed_holds_s": Field(number(), 0.0),
     "slice_s": Field(number(above=True), Host.slice_s),
+    "away_ratio": Field(number(), 0.0),
+    "away_s": Field(number(), 0.0),
 }
 
 

@@ -37,6 +37,9 @@ class Engine(Protocol):
     def set_speed(self, station: int, factor: float) -> None:
         """A station's servers work at `factor` times their normal speed from now on."""
 
+    def set_cores(self, host: int, cores: int) -> None:
+        """A host has this many cores from now on."""
+
     def flush(self, cache: int) -> None:
         """A cache loses all its entries."""
 
@@ -48,6 +51,9 @@ class Engine(Protocol):
 
     def record(self) -> Recording:
         """Everything up to now."""
+
+    def close(self) -> None:
+        """The run is over, and its memory is free; only what `record` gave remains."""
 
 
 @cache

@@ -230,7 +230,7 @@ class Compiled:
         memory = self.memory
         if memory.get("first_ready") >= 0 or memory.get("told_first") < memory.get("told_len"):
             return float(self.env.now)
-        return min(float(memory.table("due")[0]), float(memory.sim["stream_s"]))
+        return float(min(memory.sim["first_s"], memory.sim["stream_s"]))
 
     # ---- control, and the end
     def set_servers(self, station: int, servers: int, lose_work: bool = False) -> None:
@@ -249,6 +249,14 @@ class Compiled:
             raise ValueError(f"a speed must be above 0 and finite, not {factor}")
         self.memory.sim["speed"] = factor
         self._ask(k.SET_SPEED, station)
+
+    def set_cores(self, host: int, cores: int) -> None:
+        """A host has this many cores from now on; see `Plain.set_cores`."""
+        self._check_index("host", host, len(self.tables.hosts))
+        if cores < 0:
+            raise ValueError(f"a host cannot have {cores} cores")
+        self.memory.reserve_events(self.memory.get("margin") + cores + 1)
+        self._ask(k.SET_CORES, host, cores)
 
     def flush(self, cache: int) -> None:
         """A cache loses all its entries; see `Plain.flush`."""
@@ -292,9 +300,14 @@ class Compiled:
             marks=memory.table("marks")[: memory.get("marked")].copy(),
             stations=self._station_counts(),
             topics=self._topic_counts(),
-            hosts=_fields(memory.table("hosts"), HOST_COUNTS),
+            hosts=self._host_counts(),
             caches=_fields(memory.table("caches"), CACHE_COUNTS),
         )
+
+    def close(self) -> None:
+        """The run is over: its tables are the next run's memory, without waiting until Python finds that nobody asks for them."""
+        self.memory.free()
+        self._owners.clear()
 
     def _station_counts(self) -> np.ndarray:
         """The stations' counters; those still present have stayed until now."""
@@ -309,6 +322,11 @@ class Compiled:
         for place, entered_s in ((here["place"], here["entered_s"]), (held["station"], held["entered_s"])):
             stayed_s = self.env.now - np.maximum(entered_s, stations["window_s"][place])
             counts["sojourn_s"] += np.bincount(place, weights=stayed_s, minlength=len(stations))
+        return counts
+
+    def _host_counts(self) -> np.ndarray:
+        counts = _fields(self.memory.table("hosts"), HOST_COUNTS)
+        counts["cores"] = self.tables.hosts["cores"]
         return counts
 
     def _topic_counts(self) -> np.ndarray:

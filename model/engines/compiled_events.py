@@ -2,12 +2,17 @@
 
 An event is (time, whose, what, number, who): the first three are its time and content key (`order.py`), `number` says which of two
 with the same key was scheduled first, and `who` is the task, schedule or record it concerns. Nobody removes an event from the heap.
-Who no longer waits for event `number` forgets it, and when the event comes, it is void. The event that happens leaves its place at
-the top `vacant`: mostly it brings about another one, which takes the place and sinks to where it belongs.
+Who no longer waits for event `number` forgets it, and when the event comes, it is void.
 
-A place has eight children, the places from 8 * place + 1 on, and the times stand in a column of their own, `due`, infinite where
-there is no event: so a processor finds the first of eight in a few steps and without a jump that it would have to guess, in one or
-two lines of its cache. Where two events are due at once, all is done again `by_key`; elsewhere keys are not looked at.
+The heap has no single top: its upper row is the places 0 to 7, in no order, and `sim.first` is the one of them that is due first, at
+`sim.first_s`. A place's eight children, the places from 8 * place + 8 on, are not due before it. The event that happens leaves its
+place `vacant`: mostly it brings about another one, which takes the place and sinks to where it belongs. While few events are due, none
+ever moves. Who is first of the others is found as an event happens, beside what it does: once it is known when the new one is due, one
+comparison is left. What comes next is the one thing a processor cannot guess, and so it knows it soonest.
+
+The times stand in a column of their own, `due`, infinite where there is no event: so a processor finds the first of eight in a few
+steps and without a jump that it would have to guess, in one or two lines of its cache. Where two events are due at once, all is done
+again `by_key`; elsewhere keys are not looked at.
 """
 
 from __future__ import annotations
@@ -18,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from model.engines.compiled_lists import NONE
 from model.engines.compiled_tables import EVENT, due, heap
 from model.kernel_cache import apart, part, seldom
 from model.kernel_compiler import Writer
@@ -68,6 +74,11 @@ def _lowest_bit(writer: Writer, given: list[Value]) -> Value:
     return writer.value(INT, f"call i64 @llvm.cttz.i64(i64 {given[0].text}, i1 true)")
 
 
+def _one_of(writer: Writer, given: list[Value]) -> Value:
+    test, yes, no = given
+    return writer.value(INT, f"select i1 {test.text}, i64 {yes.text}, i64 {no.text}, !unpredictable !1")
+
+
 def _copy_event(writer: Writer, given: list[Value]) -> Value:
     to, event = given
     piece = f"<{EVENT.itemsize // 8} x i64>"
@@ -81,6 +92,7 @@ eight_from = Intrinsic(_eight)  # neighbours of a column, from an index on
 least_of = Intrinsic(_least)  # of eight
 which_of = Intrinsic(_which)  # eight are this number: a bit for each
 lowest_bit = Intrinsic(_lowest_bit)  # the number of the lowest bit that is set; there is one
+one_of = Intrinsic(_one_of)  # the second if the first is true, else the third; without a jump, which would be guessed wrong
 copy_event = Intrinsic(_copy_event)  # write over the first event what the second says, the time apart
 
 
@@ -152,63 +164,70 @@ def schedule(sim: Any, delay_s: float, whose: Any, what: Any, who: int) -> int:
         sim.broken, sim.spare_turns, delay_s = 1, 0, 0.0
     time = sim.now + delay_s
     number = next_number(sim)
-    if sim.vacant:
-        sim.vacant = 0
-        return sink(sim, time, whose, what, number, who)
-    hole = sim.heap_len
-    sim.heap_len = hole + 1
-    while hole > 0:
-        parent = (hole - 1) >> 3
-        parent_s = due(sim)[parent]
-        if at_once(time, parent_s):
-            return rise_by_key(sim, time, whose, what, number, who, hole)
-        if not earlier(time, parent_s):
-            break
-        move_event(sim, parent_s, parent, hole)
-        hole = parent
+    hole = sim.vacant
+    if hole >= 0:
+        sim.vacant = NONE
+        if 8 * hole + 8 < sim.heap_len:
+            sink(sim, time, whose, what, number, who, hole)
+            return number
+    else:
+        hole = sim.heap_len
+        sim.heap_len = hole + 1
+        while hole >= 8:
+            parent = (hole >> 3) - 1
+            parent_s = due(sim)[parent]
+            if at_once(time, parent_s):
+                rise_by_key(sim, time, whose, what, number, who, hole)
+                return number
+            if not earlier(time, parent_s):
+                break
+            move_event(sim, parent_s, parent, hole)
+            hole = parent
     write_event(sim, time, whose, what, number, who, hole)
+    may_be_first(sim, time, hole)
     return number
 
 
 @seldom
-def rise_by_key(sim: Any, time: float, whose: Any, what: Any, number: int, who: int, hole: int) -> int:
-    """Move the vacant place up from `hole` to where this event belongs, and put it there. Returns its number."""
-    while hole > 0:
-        parent = (hole - 1) >> 3
+def rise_by_key(sim: Any, time: float, whose: Any, what: Any, number: int, who: int, hole: int) -> None:
+    """Move the vacant place up from `hole` to where this event belongs, and put it there."""
+    while hole >= 8:
+        parent = (hole >> 3) - 1
         if not comes_before(sim, time, whose, what, number, parent):
             break
         move_event(sim, due(sim)[parent], parent, hole)
         hole = parent
     write_event(sim, time, whose, what, number, who, hole)
-    return number
+    find_first_by_key(sim)
 
 
 @apart
-def sink(sim: Any, time: float, whose: Any, what: Any, number: int, who: int) -> int:
-    """Move the vacant place down from the top to where this event belongs, and put it there. Returns its number."""
-    hole = 0
-    while 8 * hole + 1 < sim.heap_len:
-        child = 8 * hole + 1
+def sink(sim: Any, time: float, whose: Any, what: Any, number: int, who: int, hole: int) -> None:
+    """Move the vacant place down from `hole`, in the upper row, to where this event belongs, and put it there."""
+    upper = hole
+    while 8 * hole + 8 < sim.heap_len:
+        child = 8 * hole + 8
         children_s = eight_from(due(sim), child)
         first_s = least_of(children_s)
         which = which_of(children_s, first_s)
         if which & (which - 1) or at_once(time, first_s):
-            return sink_by_key(sim, time, whose, what, number, who, hole)
+            sink_by_key(sim, time, whose, what, number, who, hole)
+            return
         if earlier(time, first_s):
             break
         child += lowest_bit(which)
         move_event(sim, first_s, child, hole)
         hole = child
     write_event(sim, time, whose, what, number, who, hole)
-    return number
+    may_be_first(sim, due(sim)[upper], upper)
 
 
 @seldom
-def sink_by_key(sim: Any, time: float, whose: Any, what: Any, number: int, who: int, hole: int) -> int:
+def sink_by_key(sim: Any, time: float, whose: Any, what: Any, number: int, who: int, hole: int) -> None:
     """As `sink`, from `hole` on, where events are due at the same instant."""
     count = sim.heap_len
-    while 8 * hole + 1 < count:
-        least = 8 * hole + 1
+    while 8 * hole + 8 < count:
+        least = 8 * hole + 8
         for other in range(least + 1, min(least + 8, count)):
             event = heap(sim, other)
             if comes_before(sim, due(sim)[other], event.whose, event.what, event.number, least):
@@ -218,16 +237,58 @@ def sink_by_key(sim: Any, time: float, whose: Any, what: Any, number: int, who: 
         move_event(sim, due(sim)[least], least, hole)
         hole = least
     write_event(sim, time, whose, what, number, who, hole)
-    return number
+    find_first_by_key(sim)
+
+
+# ---- the upper row
+@part
+def may_be_first(sim: Any, time: float, place: int) -> None:
+    """An event that is due at `time` has come to a place; below the upper row, none is due before all of that."""
+    first_s = sim.first_s
+    if at_once(time, first_s):
+        find_first_by_key(sim)
+    else:
+        sim.first = one_of(earlier(time, first_s), place, sim.first)
+        sim.first_s = min(time, first_s)
+
+
+@part
+def leave_vacant(sim: Any) -> None:
+    """The first event happens now. Which of the others in the upper row is due first?"""
+    sim.vacant = sim.first
+    due(sim)[sim.first] = math.inf
+    upper_s = eight_from(due(sim), 0)
+    first_s = least_of(upper_s)
+    which = which_of(upper_s, first_s)
+    if which & (which - 1) and first_s < math.inf:
+        find_first_by_key(sim)
+    else:
+        sim.first, sim.first_s = lowest_bit(which), first_s
+
+
+@seldom
+def find_first_by_key(sim: Any) -> None:
+    """Which event of the upper row is due first? By key, where several are due at once."""
+    first = 0
+    for place in range(1, min(8, sim.heap_len)):
+        event = heap(sim, place)
+        if comes_before(sim, due(sim)[place], event.whose, event.what, event.number, first):
+            first = place
+    sim.first, sim.first_s = first, due(sim)[first]
 
 
 @part
 def fill_vacancy(sim: Any) -> None:
-    """The earliest event has happened and none took its place at the top: the last one does."""
-    sim.vacant = 0
+    """The earliest event has happened and none took its place: the last one does."""
+    hole = sim.vacant
+    sim.vacant = NONE
     sim.heap_len -= 1
     last = sim.heap_len
-    time, event = due(sim)[last], heap(sim, last)
-    due(sim)[last] = math.inf
-    if last > 0:
-        sink(sim, time, event.whose, event.what, event.number, event.who)
+    if last > hole:
+        time, event = due(sim)[last], heap(sim, last)
+        due(sim)[last] = math.inf
+        if 8 * hole + 8 <= last:
+            sink(sim, time, event.whose, event.what, event.number, event.who, hole)
+        else:
+            move_event(sim, time, last, hole)
+            sim.first = hole if sim.first == last else sim.first

@@ -13,7 +13,7 @@ import numpy as np
 from model.engines.compiled_events import MACHINERY, schedule, what_of_machinery
 from model.engines.compiled_lists import NONE, bits_of, signed
 from model.engines.compiled_tables import distinct, log, members, partitions, tasks, topics
-from model.engines.compiled_tasks import NO_PATH, new_task, variate
+from model.engines.compiled_tasks import NO_PATH, first_place, new_task, variate
 from model.engines.order import BATCH_ORIGIN, POLL, REBALANCE, RETRY
 from model.kernel_cache import part
 from model.variates import mix
@@ -145,7 +145,8 @@ def fetch(sim: Any, k: int, m: int) -> None:
                 waited_s += sim.now - log(sim, r).arrived_s
                 r = log(sim, r).next
     topic.wait_s += waited_s
-    i = new_task(sim, BATCH_ORIGIN + (k << 44) + topic.made, NO_PATH, topic.first_row, 0, 0)
+    origin = BATCH_ORIGIN + (k << 44) + topic.made
+    i = new_task(sim, origin, NO_PATH, first_place(origin, NO_PATH), topic.first_row, 0, 0)
     topic.made += 1
     member.batch = i
     batch = tasks(sim, i)

@@ -128,7 +128,7 @@ def plan_host(sim: Any, h: int) -> None:
     """Whose work is done first goes first; what was planned before is void."""
     host = hosts(sim, h)
     host.plan = 0
-    if host.root >= 0:
+    if host.root >= 0 and host.cores > 0:
         left_s = max(0.0, (tasks(sim, host.root).work_s - host.virtual_s) / share_of_core(host))
         host.plan = schedule(sim, left_s, MACHINERY, what_of_machinery(h, 0, 0, CORES), h)
 
@@ -169,20 +169,42 @@ def start(sim: Any, i: int, state: int, work_s: float, before: int) -> None:
 
 
 @part
+def lose_core(sim: Any, i: int) -> None:
+    """The task's process has no core any more, and what is left of its work."""
+    task = tasks(sim, i)
+    task.work_s = max(0.0, task.work_s - (sim.now - task.alone_s))
+    task.wake = 0
+
+
+@part
+def last_loses(sim: Any, host: Any) -> None:
+    """The last in the run queue who has a core has none any more."""
+    i = host.last
+    lose_core(sim, i)
+    host.last = tasks(sim, i).prev
+
+
+@part
+def next_gets(sim: Any, h: int) -> None:
+    """The first in the run queue who has no core gets one."""
+    host = hosts(sim, h)
+    host.last = tasks(sim, host.last).next if host.last >= 0 else lines(sim, run_queue(sim, h)).head
+    get_core(sim, host.last)
+
+
+@part
 def join_run_queue(sim: Any, host: Any, line: int, i: int, preempts: int) -> None:
     """A process wakes; `host.last` is the last in the queue who has a core."""
     host.working += 1
     if host.discipline == WAKE_PREEMPTION and preempts:
         prepend(sim, line, i)
-        if host.working > host.cores:
-            last = tasks(sim, host.last)
-            host.preempted += 1
-            last.work_s = max(0.0, last.work_s - (sim.now - last.alone_s))
-            last.wake = 0
-            host.last = last.prev
-        elif host.working == 1:
-            host.last = i
-        get_core(sim, i)
+        if host.cores > 0:
+            if host.working > host.cores:
+                host.preempted += 1
+                last_loses(sim, host)
+            elif host.working == 1:
+                host.last = i
+            get_core(sim, i)
         return
     append(sim, line, i)
     if host.working <= host.cores:
@@ -243,12 +265,16 @@ def raise_least(sim: Any, h: int) -> None:
 
 @part
 def push_out(sim: Any, host: Any, i: int) -> None:
-    """The task's process has no core any more, and what is left of its work."""
-    task = tasks(sim, i)
+    """The task's process is pre-empted."""
     host.preempted += 1
-    processes(sim, task.process).had_s = had_of(sim, i)
-    task.work_s = max(0.0, task.work_s - (sim.now - task.alone_s))
-    task.wake = 0
+    put_out(sim, i)
+
+
+@part
+def put_out(sim: Any, i: int) -> None:
+    """The task's process waits for a core again."""
+    processes(sim, tasks(sim, i).process).had_s = had_of(sim, i)
+    lose_core(sim, i)
 
 
 @part
@@ -256,9 +282,9 @@ def plan_slice(sim: Any, h: int) -> None:
     """When the slice of the one that has had most is over; what was planned before is void."""
     host = hosts(sim, h)
     host.plan = 0
-    following = least_waiting(sim, h)
-    if following >= 0:
-        left_s = max(0.0, had_of(sim, following) + host.slice_s - had_of(sim, most_running(sim, h)))
+    following, first = least_waiting(sim, h), most_running(sim, h)
+    if following >= 0 and first >= 0:
+        left_s = max(0.0, had_of(sim, following) + host.slice_s - had_of(sim, first))
         host.plan = schedule(sim, left_s, MACHINERY, what_of_machinery(h, 0, 0, CORES), h)
 
 
@@ -293,7 +319,7 @@ def start_fair(sim: Any, h: int, i: int, before: int) -> None:
     if host.working <= host.cores:
         get_core(sim, i)
         return
-    if process.had_s < had_of(sim, first):
+    if first >= 0 and process.had_s < had_of(sim, first):
         push_out(sim, host, first)
         get_core(sim, i)
     plan_slice(sim, h)
@@ -351,6 +377,28 @@ def stop(sim: Any, i: int) -> None:
     take(sim, run_queue(sim, h), i)
     host.working -= 1
     if task.wake > 0 and host.working >= host.cores:
-        following = tasks(sim, host.last).next if host.last >= 0 else lines(sim, run_queue(sim, h)).head
-        host.last = following
-        get_core(sim, following)
+        next_gets(sim, h)
+
+
+@seldom
+def set_cores(sim: Any, h: int, cores: int) -> None:
+    """From now on so many cores."""
+    host = hosts(sim, h)
+    catch_up_host(sim, host)
+    before, host.cores = min(host.working, host.cores), cores
+    if host.discipline == CORES_SHARED:
+        plan_host(sim, h)
+        return
+    after = min(host.working, cores)
+    for _ in range(after, before):
+        if host.discipline == FAIR:
+            put_out(sim, most_running(sim, h))
+        else:
+            last_loses(sim, host)
+    for _ in range(before, after):
+        if host.discipline == FAIR:
+            get_core(sim, least_waiting(sim, h))
+        else:
+            next_gets(sim, h)
+    if host.discipline == FAIR:
+        plan_slice(sim, h)

@@ -36,6 +36,7 @@ from model.engines.compiled_events import (
     earlier,
     fill_vacancy,
     has_precedence,
+    leave_vacant,
     next_number,
     schedule,
     what_of_task,
@@ -47,7 +48,7 @@ from model.engines.compiled_group import (
     member_event,
     restore,
 )
-from model.engines.compiled_hosts import catch_up_host, open_host
+from model.engines.compiled_hosts import catch_up_host, open_host, set_cores
 from model.engines.compiled_lists import NONE, next_ready, signed, to_agenda_first
 from model.engines.compiled_rows import (
     HERE,
@@ -71,7 +72,6 @@ from model.engines.compiled_stations import (
     worked,
 )
 from model.engines.compiled_tables import (
-    due,
     floats,
     heap,
     hosts,
@@ -88,6 +88,7 @@ from model.engines.compiled_tasks import (
     ON_HELD,
     SERVED,
     WORKING,
+    first_place,
     new_request,
     ready,
     ready_first,
@@ -109,8 +110,8 @@ from model.tables import (
     FINISH,
 )
 
-RUN, SUBMIT, BEGIN_SCHEDULE, SET_SERVERS, CRASH, RESTORE, OPEN_WINDOW, CATCH_UP, REHASH, SHRINK, SET_SPEED, FLUSH = (
-    range(12)
+RUN, SUBMIT, BEGIN_SCHEDULE, SET_SERVERS, CRASH, RESTORE, OPEN_WINDOW, CATCH_UP, REHASH, SHRINK, SET_SPEED, FLUSH, SET_CORES = (
+    range(13)
 )  # what Python can ask for
 DONE, TELL, GROW, BROKEN = 0, 1, -1, -2  # what the kernel answers
 KIND, INDEX, PORTION = np.uint64(15), np.uint64(0xFFF), np.uint64(0xFFFF)
@@ -173,7 +174,10 @@ def happen(sim: Any, what: Any, number: int, who: int) -> None:
 def arrive(sim: Any, who: int) -> None:
     """The next request of a schedule; then the one after it is planned."""
     plan = schedules(sim, who)
-    new_request(sim, integers(plan.operations)[plan.next], plan.attributes + plan.next * plan.columns * 8)
+    place_bits = plan.place_bits
+    if plan.whose != whose_task(sim.requests):
+        place_bits = first_place(sim.requests, NO_PATH)
+    new_request(sim, place_bits, integers(plan.operations)[plan.next], plan.attributes + plan.next * plan.columns * 8)
     plan.next += 1
     next_arrival(sim, who)
 
@@ -186,7 +190,10 @@ def arrive_too(sim: Any, who: int) -> None:
 
 @always
 def next_arrival(sim: Any, who: int) -> None:
-    """Plan a schedule's next request; its key holds the number it will have if nobody else comes first."""
+    """Plan a schedule's next request; its key holds the number it will have if nobody else comes first.
+
+    Where it will draw is found now: an event ahead, it keeps nobody waiting.
+    """
     plan = schedules(sim, who)
     if plan.next < plan.count:
         gap_s = floats(plan.gaps)[plan.next]
@@ -194,6 +201,7 @@ def next_arrival(sim: Any, who: int) -> None:
             sim.stream = who
         if sim.stream == who:
             plan.whose, plan.number = whose_task(sim.requests), next_number(sim)
+            plan.place_bits = first_place(sim.requests, NO_PATH)
             sim.stream_s = sim.now + gap_s
         else:
             schedule(sim, gap_s, whose_task(sim.requests), what_of_task(NO_PATH, ARRIVE), who)
@@ -221,7 +229,7 @@ def stream_has_precedence(sim: Any) -> bool:
     if sim.stream < 0:
         return False
     plan = schedules(sim, sim.stream)
-    return sim.heap_len == 0 or has_precedence(plan.whose, what_of_task(NO_PATH, ARRIVE), plan.number, heap(sim, 0))
+    return sim.heap_len == 0 or has_precedence(plan.whose, what_of_task(NO_PATH, ARRIVE), plan.number, heap(sim, sim.first))
 
 
 @part
@@ -238,19 +246,20 @@ def run(sim: Any, until_s: float) -> int:
             if short(sim):
                 return GROW
         if sim.first_ready < 0:
-            if sim.vacant:
+            if sim.vacant >= 0:
                 fill_vacancy(sim)
             if sim.told_len:
                 return TELL
-            stream_s, time = sim.stream_s, due(sim)[0]  # infinite, if there is none
+            stream_s, time = sim.stream_s, sim.first_s  # infinite, if there is none
             if not earlier(min(stream_s, time), until_s):
                 return DONE
             if earlier(stream_s, time) or (at_once(stream_s, time) and stream_has_precedence(sim)):
                 sim.now = stream_s
                 arrive(sim, sim.stream)
             else:
-                sim.now, sim.vacant = time, 1
-                first = heap(sim, 0)
+                sim.now = time
+                first = heap(sim, sim.first)
+                leave_vacant(sim)
                 happen(sim, first.what, first.number, first.who)
         if sim.first_ready >= 0:
             go_on(sim, next_ready(sim))
@@ -273,7 +282,7 @@ def obey(address: int, command: int, a: int, b: int, time_s: float) -> int:
         return GROW
     sim.now = time_s
     if command == SUBMIT:
-        return new_request(sim, a, b)
+        return new_request(sim, first_place(sim.requests, NO_PATH), a, b)
     if command == BEGIN_SCHEDULE:
         next_arrival(sim, a)
     elif command == SET_SERVERS:
@@ -282,6 +291,8 @@ def obey(address: int, command: int, a: int, b: int, time_s: float) -> int:
         shrink(sim, a, b)
     elif command == SET_SPEED:
         set_speed(sim, a, sim.speed)
+    elif HOSTS and command == SET_CORES:
+        set_cores(sim, a, b)
     elif CACHES and command == FLUSH:
         flush(sim, a)
     elif TOPICS and command == CRASH:

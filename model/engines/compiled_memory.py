@@ -53,7 +53,8 @@ class Memory:
         self.set("wanted", self.get("margin"))
         self.set("numbered", 1)
         self.set("stream", -1)
-        self.sim["stream_s"] = np.inf
+        self.set("vacant", -1)
+        self.sim["stream_s"] = self.sim["first_s"] = np.inf
         self.set("first_ready", -1)
         for name in ("tasks", "heap", "due", "log", "told", "marks", "cached", "requests"):
             self._keep(name, self._new(name, _FIRST_ROWS))
@@ -157,6 +158,10 @@ class Memory:
         self._most = tables.stations["servers"] * tables.stations["tracked"]
         self._keep("processes", _never_run(int(self._most.sum())))
 
+    def free(self) -> None:
+        """Let go of all tables; the kernel may not be asked for anything any more."""
+        self._arrays.clear()
+
     # ---- growth
     def grow(self) -> None:
         """Make room for the kernel's next turn in every table that needs it."""
@@ -207,7 +212,7 @@ class Memory:
 
     def add_schedule(self, gaps: int, operations: int, attributes: int, columns: int, count: int) -> int:
         """A row of `schedules`; the addresses' owner is the caller. Returns its number."""
-        row = np.array([(gaps, operations, attributes, columns, 0, count, 0, 0)], c.SCHEDULE)
+        row = np.array([(gaps, operations, attributes, columns, 0, count, 0, 0, 0)], c.SCHEDULE)
         self._keep("schedules", np.concatenate([self._arrays["schedules"], row]))
         return len(self._arrays["schedules"]) - 1
 

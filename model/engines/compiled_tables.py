@@ -87,7 +87,7 @@ RECORD = record(
     f8="key weight arrived_s",
     i4="ordinal publisher next prev buffered partition",
 )
-SCHEDULE = record(i8="gaps operations attributes columns next count number", u8="whose")
+SCHEDULE = record(i8="gaps operations attributes columns next count number", u8="whose place_bits")
 TOLD = record(i8="request", f8="weight", i4="kind number ordinal")
 CACHED = record(f8="key expires_s", i4="cache used filler head tail linked older newer")  # see compiled_caches.py
 BUDGET_STATE = extended(BUDGET, f8="tokens")
@@ -133,6 +133,7 @@ SIM = np.dtype(
     [
         ("now", "f8"),
         ("stream_s", "f8"),  # when the schedule that is kept outside the heap has its next request
+        ("first_s", "f8"),  # when the heap's first event is due
         ("speed", "f8"),  # an argument of the command that sets one
         *(
             (name, "i8")
@@ -147,6 +148,7 @@ SIM = np.dtype(
                 "idle_tasks",
                 "idle_records",
                 "heap_len",
+                "first",
                 "vacant",
                 "stream",
                 "first_ready",  # the agenda's first task; the others stand in its line

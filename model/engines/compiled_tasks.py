@@ -29,7 +29,7 @@ from model.variates import bits_at, draw, key_of, path_of, place_of
 # it holds (ON_HELD).
 FREE, RUNNING, TIMED, SERVED, QUEUED, SHARED, WORKING, ON_HELD, PUBLISHED, JOINING, EXPECTING = range(11)
 TOLD_ANSWER, TOLD_MARK = 0, 1
-NO_PATH = np.uint64(0)
+NO_PATH = NO_ATTEMPT = np.uint64(0)
 
 
 @part
@@ -58,15 +58,21 @@ def set_attempt(task: Any, attempt: int) -> None:
 
 
 @always
-def new_task(sim: Any, origin: int, path: Any, row: int, attributes: int, priority: int) -> int:
-    """A task that takes its place on the agenda."""
+def first_place(origin: int, path: Any) -> Any:
+    """Where a task draws until its first attempt is over."""
+    return place_of(np.uint64(origin), path, NO_ATTEMPT)
+
+
+@always
+def new_task(sim: Any, origin: int, path: Any, place_bits: Any, row: int, attributes: int, priority: int) -> int:
+    """A task that takes its place on the agenda; `place_bits` are those of its first attempt."""
     i = sim.free_task
     task = tasks(sim, i)
     sim.free_task = task.next
     sim.idle_tasks -= 1
     task.origin, task.path, task.row, task.attributes, task.priority = origin, path, row, attributes, priority
-    set_attempt(task, 0)
-    task.ordinal = task.spawned = task.failure = task.events = task.keys = task.deadline = 0
+    task.place_bits = place_bits
+    task.attempt = task.ordinal = task.spawned = task.failure = task.events = task.keys = task.deadline = 0
     task.try_row = task.parent = task.topic = task.member = task.held = task.lease_cache = task.breaker = NONE
     task.lease_in_try = 0
     task.weight = 1.0
@@ -88,7 +94,7 @@ def free_task(sim: Any, i: int) -> None:
 @part
 def new_child(sim: Any, parent: int, joined: bool, origin: int, path: Any, row: int, attributes: int) -> Any:
     """A child of a scatter; if `joined`, its parent counts it."""
-    i = new_task(sim, origin, path, row, attributes, tasks(sim, parent).priority)
+    i = new_task(sim, origin, path, first_place(origin, path), row, attributes, tasks(sim, parent).priority)
     child = tasks(sim, i)
     if joined:
         child.parent, child.parent_epoch = parent, tasks(sim, parent).join_epoch
@@ -103,14 +109,14 @@ def child_of(task: Any) -> Any:
 
 
 @always
-def new_request(sim: Any, which: int, attributes: int) -> int:
-    """A request of an operation comes now. Returns its number."""
+def new_request(sim: Any, place_bits: Any, which: int, attributes: int) -> int:
+    """A request of an operation comes now; `place_bits` are those of its task. Returns its number."""
     number = sim.requests
     sim.requests = number + 1
     request = requests(sim, number)
     request.operation, request.arrived, request.outcome, request.failed_attempts = which, sim.now, UNDER_WAY, 0
     request.responded = request.finished = np.nan
-    new_task(sim, number, NO_PATH, first_row(sim)[which], attributes, priority_class(sim)[which])
+    new_task(sim, number, NO_PATH, place_bits, first_row(sim)[which], attributes, priority_class(sim)[which])
     return int(number)
 
 

@@ -291,6 +291,16 @@ class Plain:
             raise ValueError(f"a speed must be above 0 and finite, not {factor}")
         self.stations[station].set_speed(factor)
 
+    def set_cores(self, host: int, cores: int) -> None:
+        """A host has this many cores from now on; who loses one goes on with what is left of its work when there is one again.
+
+        Not counted as a pre-emption, and utilisation stays that of the cores which the host has by itself. Raises `ValueError` for
+        fewer than none.
+        """
+        if cores < 0:
+            raise ValueError(f"a host cannot have {cores} cores")
+        self.hosts[host].set_cores(cores)
+
     def flush(self, cache: int) -> None:
         """A cache loses all its entries; those that are being filled will be there when they are."""
         self.caches[cache].flush()
@@ -331,3 +341,11 @@ class Plain:
             hosts=hosts,
             caches=np.array([(one.hits, one.misses, one.waits) for one in self.caches], CACHE_COUNTS),
         )
+
+    def close(self) -> None:
+        """The run is over; only what `record` gave remains."""
+        columns: tuple[list[Any], ...] = (
+            self.operation, self.arrived_s, self.responded_s, self.finished_s, self.outcome, self.failed_attempts, self.marks,
+        )  # fmt: skip
+        for column in columns:
+            column.clear()

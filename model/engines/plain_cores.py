@@ -35,6 +35,10 @@ class _Host(ABC):
     def working(self) -> int:
         """How many processes have work."""
 
+    @abstractmethod
+    def set_cores(self, cores: int) -> None:
+        """So many cores from now on; with none, nobody gets on."""
+
     def _advance(self) -> None:
         self.counts.advance(self.env.now, self.working(), self.cores)
 
@@ -48,7 +52,7 @@ class _Host(ABC):
         self._advance()
         for name in ("woken", "preempted", "busy_area", "queue_area"):
             row[name] = getattr(self.counts, name)
-        row["cores"] = self.cores
+        row["cores"] = self.engine.tables.hosts[self.index]["cores"]
 
 
 class RunQueue(_Host):
@@ -74,17 +78,28 @@ class RunQueue(_Host):
         self.counts.woken += 1
         if self.preemption and process.crew.preempts:
             self.queue.insert(0, process)
-            if len(self.queue) > self.cores:
-                self._pause(self.queue[self.cores])
-            run(self.engine, process, work_s)
+            process.work_s = work_s
+            if self.cores > 0:
+                if len(self.queue) > self.cores:
+                    self.counts.preempted += 1
+                    self._pause(self.queue[self.cores])
+                run(self.engine, process, work_s)
             return
         self.queue.append(process)
         process.work_s = work_s
         if len(self.queue) <= self.cores:
             run(self.engine, process, work_s)
 
+    def set_cores(self, cores: int) -> None:
+        """The first `cores` of the queue run from now on."""
+        self._advance()
+        before, self.cores = self.cores, cores
+        for process in self.queue[cores:before]:
+            self._pause(process)
+        for process in self.queue[before:cores]:
+            run(self.engine, process, process.work_s)
+
     def _pause(self, process: Process) -> None:
-        self.counts.preempted += 1
         process.epoch += 1
         process.work_s = max(0.0, process.work_s - (self.env.now - process.since_s))
 
@@ -116,6 +131,12 @@ class SharedCores(_Host):
 
     def _rate(self) -> float:
         return min(1.0, self.cores / len(self.here))
+
+    def set_cores(self, cores: int) -> None:
+        """They share so many cores from now on."""
+        self._advance()
+        self.cores = cores
+        self._plan()
 
     def _advance(self) -> None:
         if self.here:
@@ -149,7 +170,7 @@ class SharedCores(_Host):
         self.planned += 1
         while self.heap and self.heap[0][2].epoch != self.heap[0][3]:
             heapq.heappop(self.heap)
-        if self.heap:
+        if self.heap and self.cores > 0:
             left_s = max(0.0, (self.heap[0][0] - self.virtual_s) / self._rate())
             planned = self.planned
             self.engine.later(left_s, system_key(self.index, 0, 0, CORES), lambda _: self._first_done(planned))
@@ -181,8 +202,18 @@ class FairQueue(_Host):
     def _place(self, process: Process) -> tuple[float, int]:
         return self._had_s(process), process.turn
 
+    def set_cores(self, cores: int) -> None:
+        """Those who have had most stop, or those who have had least go on."""
+        self._advance()
+        self.cores = cores
+        while len(self.running) > cores:
+            self._push_out(max(self.running, key=self._place))
+        while self.waiting and len(self.running) < cores:
+            self._run(min(self.waiting, key=self._place))
+        self._plan()
+
     def _raise_least(self) -> None:
-        if self.running:
+        if self.working():
             self.least_s = max(self.least_s, min(map(self._had_s, self.running + self.waiting)))
 
     def start(self, process: Process, work_s: float) -> None:
@@ -202,9 +233,10 @@ class FairQueue(_Host):
         if len(self.running) < self.cores:
             self._run(process)
             return
-        first = max(self.running, key=self._place)
+        first = max(self.running, key=self._place, default=None)
         self.waiting.append(process)
-        if process.had_s < self._had_s(first):
+        if first is not None and process.had_s < self._had_s(first):
+            self.counts.preempted += 1
             self._push_out(first)
             self._run(process)
         self._plan()
@@ -229,7 +261,6 @@ class FairQueue(_Host):
         run(self.engine, process, process.work_s)
 
     def _push_out(self, process: Process) -> None:
-        self.counts.preempted += 1
         process.epoch += 1
         process.had_s = self._had_s(process)
         process.work_s = max(0.0, process.work_s - (self.env.now - process.since_s))
@@ -239,7 +270,7 @@ class FairQueue(_Host):
     def _plan(self) -> None:
         """When the slice of the one that has had most is over; what was planned before is void."""
         self.planned += 1
-        if self.waiting:
+        if self.waiting and self.running:
             planned, least_s = self.planned, min(map(self._had_s, self.waiting))
             left_s = max(0.0, least_s + self.slice_s - max(map(self._had_s, self.running)))
             self.engine.later(left_s, system_key(self.index, 0, 0, CORES), lambda _: self._slice_over(planned))
@@ -248,6 +279,7 @@ class FairQueue(_Host):
         if planned == self.planned:
             self._advance()
             following = min(self.waiting, key=self._place)
+            self.counts.preempted += 1
             self._push_out(max(self.running, key=self._place))
             self._run(following)
             self._plan()

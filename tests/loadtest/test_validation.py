@@ -27,8 +27,10 @@ def test_a_plan_runs_every_load_in_every_round_in_an_order_of_its_seed():
     assert len({plan.order for plan in plans}) > 1
     for plan in plans:
         for around in range(3):
-            assert {load for load, repeat in plan.order if repeat == around} == {0.2, 0.5, 0.9}
-    assert set(validation.LOADS).isdisjoint(ratio for ratio, _ in validation.CALIBRATION_RUNS)
+            ours = [run for run in plan.order if run.repeat == around]
+            assert {run.load for run in ours if not run.beside} == {0.2, 0.5, 0.9}
+            assert {(run.load, run.burst_s) for run in ours if run.beside} == set(validation.BESIDE_RUNS)
+    assert set(validation.LOADS).isdisjoint(ratio for ratio, _ in (*validation.CALIBRATION_RUNS, *validation.BESIDE_RUNS))
 
 
 def test_runs_are_rejected_by_the_rules_alone():

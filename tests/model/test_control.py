@@ -1,5 +1,6 @@
 """Faults and autoscaling, with exact clocks."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -243,6 +244,27 @@ def test_work_that_grows_takes_longer_after_each_visit(tmp_path, engine, warmup_
         load_scenario(str(path))
 
 
+@pytest.mark.parametrize("cores", [1, 2])
+def test_others_take_a_core_for_the_declared_share_and_time_and_alike_in_both_engines(tmp_path, cores):
+    """Work that always fills all cores gets the rest of them."""
+    path = tmp_path / "away.toml"
+    text = UNSTEADY.replace("cores = 10\nspeed_cv = 0.5\nspeed_holds_ms = 500", f"cores = {cores}\naway_ratio = 0.2\naway_ms = 20")
+    text = text.replace("servers = 10", f"servers = {cores}").replace("interarrival", "# ").replace("mean_ms = 10 }", "mean_s = 1 }")
+    path.write_text(text.replace("steps = [", "arrivals = { rate_per_s = 4 }\nsteps = ["))
+    away = load_scenario(str(path))
+    records = [simulate(away, engine=engine).recording for engine in ("plain", "compiled")]
+    assert np.array_equal(records[0].responded_s, records[1].responded_s, equal_nan=True)
+    busy_s = records[0].hosts[0]["busy_area"]
+    window_s = records[0].end_s - records[0].warmup_s
+    assert busy_s / window_s == pytest.approx(cores - 0.2, abs=0.03)
+    for keys, problem in (
+        ("away_ratio = 0.2", "belong together"), ("away_ms = 20", "belong together"), ("away_ratio = 1\naway_ms = 20", "less than 1"),
+    ):  # fmt: skip
+        path.write_text(UNSTEADY.replace("speed_cv = 0.5\nspeed_holds_ms = 500", keys))
+        with pytest.raises(ScenarioError, match=problem):
+            load_scenario(str(path))
+
+
 @pytest.mark.parametrize("engine", ["plain", "compiled"])
 def test_a_course_that_was_seen_takes_the_place_of_draws_and_keeps_faults(unsteady, engine):
     slow = replace(unsteady, faults=(Fault("slow_server", 50, "till", 0, 0, 20, speed=0.5),))
@@ -258,3 +280,14 @@ def test_a_course_that_was_seen_takes_the_place_of_draws_and_keeps_faults(unstea
     for from_s, to_s, factor in ((0, 10, 1.0), (10.1, 30, 3.0), (30.1, 50, 1.5), (50.1, 70, 3.0), (70.1, 99, 1.5)):
         among = (record.arrived_s[:1000] > from_s) & (record.arrived_s[:1000] < to_s - 0.05)
         assert took_s[among] == pytest.approx(0.010 * factor)
+
+
+@pytest.mark.parametrize("engine", ["plain", "compiled"])
+def test_where_a_course_is_infinite_the_cores_are_away(unsteady, engine):
+    network = build_network(unsteady)
+    env = make_environment(engine)
+    runner = engine_for(engine, lower(network, 1), env)
+    runner.arrive(np.array([1.0]), np.zeros(1, "i4"), np.zeros((1, 0)))
+    start(unsteady, network, env, runner, 1, course=((0.0, 1.0), (1.005, math.inf), (1.5, 2.0)))
+    env.run(until=3.0)
+    assert runner.record().responded_s == pytest.approx([1.505])  # what had begun at one speed ends at that

@@ -50,6 +50,41 @@ def host(record):
 PAGE = (serve("app"), serve("database"), serve("app"))
 
 
+# ---- cores that are away
+
+
+@pytest.mark.parametrize("discipline", HOST_DISCIPLINES)
+def test_while_the_core_is_away_nobody_gets_on(discipline):
+    away = at((1.5, "set_cores", 0, 0), (4.0, "set_cores", 0, 1))
+    record = run(one_machine(discipline, PAGE), asks(0), control=away)
+    assert answered(record) == [5.5]
+    assert host(record) == {"cores": 1, "woken": 3, "preempted": 0, "busy_area": 3, "queue_area": 2.5}
+
+
+@pytest.mark.parametrize(("discipline", "instants"), [
+    ("processor_sharing", [7, 8]), ("fifo", [5, 8]), ("wake_preemption", [8, 6]), ("fair", [7, 8]),
+])  # fmt: skip
+def test_who_wakes_while_the_core_is_away_waits_for_it(discipline, instants):
+    """One asks the application at 0 and wants 3 s, one the database at 2 and wants 3 s; the core is away from 1 to 3."""
+    network = one_machine(discipline, (serve("app", 3.0),), (serve("database", 3.0),))
+    record = run(network, [(0, "ask"), (2, "ask1")], control=at((1, "set_cores", 0, 0), (3, "set_cores", 0, 1)))
+    assert answered(record) == instants
+
+
+@pytest.mark.parametrize("discipline", HOST_DISCIPLINES)
+def test_a_second_core_and_back(discipline):
+    """Two want 4 s each; from 1 to 3 there are two cores."""
+    network = one_machine(discipline, (serve("app", 4.0),), (serve("database", 4.0),))
+    record = run(network, [(0, "ask"), (0, "ask1")], control=at((1, "set_cores", 0, 2), (3, "set_cores", 0, 1)))
+    assert max(answered(record)) == 6
+    assert host(record)["busy_area"] == 8
+
+
+def test_a_host_cannot_have_fewer_cores_than_none():
+    with pytest.raises(ValueError, match="a host cannot have -1 cores"):
+        run(one_machine("fair", PAGE), asks(0), control=at((1, "set_cores", 0, -1)))
+
+
 # ---- one core among processes
 
 

@@ -32,7 +32,7 @@ ATTRIBUTES = ("key", "count", "size", "chance")
 MILESTONES = ("seen", "stored", "sent")
 REQUESTS = 150
 MOST_SUBMITTED = 60
-ACTIONS = 9
+ACTIONS = 10
 NEEDS = {  # the features of the steps that need one
     "lookup": "caches", "evict": "caches", "scatter": "children", "each": "children", "hold": "hosts", "try": "tries",
 }  # fmt: skip
@@ -348,6 +348,8 @@ class Outside:
             engine.set_speed(part % len(network.stations), (0.5, 1.0, 2.0)[value % 3])
         elif action == 8:
             engine.set_servers(part % len(network.stations), value % 5, lose_work=True)
+        elif action == 9 and network.hosts:
+            engine.set_cores(part % len(network.hosts), value % 3)
         elif action <= 2 or not network.topics:
             engine.set_servers(part % len(network.stations), value % 5)
         else:

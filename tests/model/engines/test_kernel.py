@@ -132,8 +132,8 @@ def pushed(address, time_s, who):
 @kernel_cache.part
 def popped(address, filled):
     sim = simulation(address)
-    sim.vacant = 1
-    who = heap(sim, 0).who
+    who = heap(sim, sim.first).who
+    events.leave_vacant(sim)
     if filled:
         events.fill_vacancy(sim)
     return who
