@@ -37,6 +37,8 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
+TICK_S = 0.004
+"""Between two ticks of a kernel that does not say: `CONFIG_HZ=250`."""
 DISCIPLINE = "fair"
 """As Linux: of those who have work, the one goes on who has had least of the core, for a slice."""
 ON_HOST = (
@@ -50,11 +52,17 @@ ABSENT_TIMES, ABSENT_COSTS = ("database_notify_batch", "database_connect", "cdc_
 """Work at the shared database of processes that do not run while observing: `observing.UNUSED_ROLES`."""
 
 
-def document_of(document: dict[str, Any], made: Calibration, cores: int) -> dict[str, Any]:
-    """A scenario's document with what was measured in place; `cores` of the machine, of which the system had one."""
+def document_of(header: dict[str, Any], made: Calibration, pieces: float = 0.0) -> dict[str, Any]:
+    """The document of an observed trace with what was measured in place. The system had one core of the machine.
+
+    `pieces` of work that a request is for the API; 0: not known yet, and no garbage is collected.
+    """
+    import tomllib
+
     from loadtest.estimates import Estimate
     from model.hosts import linux_slice_s
 
+    document = tomllib.loads(header["document"])
     made.times |= dict.fromkeys(ABSENT_TIMES, Estimate(0.0, 0, 0.0, 0.0))
     made.costs_s |= dict.fromkeys(ABSENT_COSTS, (0.0, "no such process ran"))
     for name, one in made.times.items():
@@ -64,7 +72,9 @@ def document_of(document: dict[str, Any], made: Calibration, cores: int) -> dict
             del document["costs"][key]
         document["costs"][f"{name}_us"] = float(f"{cost_s * 1e6:.4g}")
     document.pop("answer", None)  # of the scenario before it was calibrated
-    host = {"cores": 1, "discipline": DISCIPLINE, "slice_ms": round(linux_slice_s(cores) * 1000, 3)}
+    machine = header["machine"]
+    slice_s = linux_slice_s(machine["cores"], machine.get("tick_s") or TICK_S)
+    host = {"cores": 1, "discipline": DISCIPLINE, "slice_ms": round(slice_s * 1000, 3)}
     document["hosts"] = {"machine": {**host, "speed": round(float(made.speed), 4)}}
     if made.unsteady.cv > 0:
         varies = made.unsteady
@@ -73,6 +83,9 @@ def document_of(document: dict[str, Any], made: Calibration, cores: int) -> dict
         document["stations"][station]["host"] = "machine"
     if made.broker_growth_per_1k > 0:
         document["stations"]["broker"]["growth_per_1k"] = round(made.broker_growth_per_1k, 4)
+    if pieces > 0 and made.collections.n:
+        every = max(round(pieces * made.collections.requests_each), 1)
+        document["stations"]["api"] |= {"gc_every": every, "gc_pause_ms": round(made.collections.pause_s * 1000, 3)}
     for role, cold in made.cold.items():
         document["stations"][STATION_OF[role]]["cold"] = cold.points()
     return document
@@ -85,7 +98,7 @@ def text_of(document: dict[str, Any], made: Calibration, about: Sequence[str]) -
 
     said = {name: one.says() for name, one in made.times.items()}
     said |= {f"{name}_us": text for name, (_, text) in made.costs_s.items()}
-    said["slice_ms"] = "Linux, by the machine's cores"
+    said["slice_ms"] = "Linux, by the machine's cores and half a tick of its kernel"
     said["speed"] = "measured: one less the share of the core that idle and other processes take"
     said["speed_cv"] = "measured: how the time varies that a fixed piece of work takes on its core"
     said["speed_holds_ms"] = "measured: how fast that dies out"
@@ -101,11 +114,10 @@ def text_of(document: dict[str, Any], made: Calibration, about: Sequence[str]) -
 
 def calibrated(folders: Sequence[Path]) -> tuple[str, Calibration]:
     """The scenario's text and the estimates, of our own traces. Raises `ValueError`."""
-    import tomllib
-
     from loadtest import traces
     from loadtest.calibration import calibrate
     from loadtest.closure import levels
+    from loadtest.replay import replay
 
     read = [traces.read(folder) for folder in folders]
     for trace in read:
@@ -116,9 +128,11 @@ def calibrated(folders: Sequence[Path]) -> tuple[str, Calibration]:
         if trace.header["reference"]["feed_strategy"] != first["reference"]["feed_strategy"]:
             raise ValueError(f"{trace.folder}: observed with another feed strategy than {read[0].folder}")
     made = calibrate(read, float(first["reference"]["producer_linger_s"]))
-    document = document_of(tomllib.loads(first["document"]), made, first["machine"]["cores"])
+    replayed = replay(read[0], _scenario_of(text_of(document_of(first, made), made, ())))
+    pieces = replayed.header["visits"]["api"] / max(len(replayed.rows), 1)
+    document = document_of(first, made, pieces)
     made.close(levels(_scenario_of(text_of(document, made, ())), made.runs, CLOSED, made.cold.keys() & CLOSED.keys()))
-    document = document_of(tomllib.loads(first["document"]), made, first["machine"]["cores"])
+    document = document_of(first, made, pieces)
     machine = first["machine"]
     about = [
         f"The scenario {first['scenario']}, calibrated from {len(read)} observed traces; seed of the people {first['graph_seed']}.",

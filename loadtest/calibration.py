@@ -13,6 +13,7 @@ out among the stages. So the work of the calibration's runs is reproduced, and n
 - Delays: what is left of the time of requests and statements that overlapped no other, once all CPU is subtracted.
 - After idleness work costs more: `cold`, from runs in bursts and from how long a process had slept; then `closure` lets the API, the
   database and the workers use the CPU that was measured when the model is given the same arrivals.
+- Garbage collections of the API that are longer than a request stop it for as long as they take (`collections_seen`).
 - What other processes use meanwhile slows the host: its speed is one less their share of the core. What others on the same machine do
   makes it vary: `unsteady`.
 
@@ -32,6 +33,7 @@ from loadtest.arguments import as_file
 from loadtest.broker_work import BrokerWork, broker_work
 from loadtest.closure import Level
 from loadtest.cold import Cold, cold_of
+from loadtest.collections_seen import Collections, take_out
 from loadtest.estimates import LEAST_S, Estimate, estimate, line, middle
 from loadtest.observed_run import NETWORKED, Observed, alone, cpu_of, observed, own_parts, own_time_s, pooled_idle
 from loadtest.otlp_spans import Span
@@ -77,6 +79,7 @@ class Calibration:
     speed: float = 1.0
     unsteady: Unsteady = field(default_factory=Unsteady)
     cold: dict[str, Cold] = field(default_factory=dict)
+    collections: Collections = field(default_factory=Collections)
     broker_growth_per_1k: float = 0.0
     idle_ratio: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -123,6 +126,8 @@ def calibrate(traces: Sequence[Trace], linger_s: float) -> Calibration:
         raise ValueError("all traces were observed in bursts; calibrate needs requests that overlap no other")
     spans = [span for run in runs for span in run.spans]
     cpu_s = {role: sum(run.cpu_s.get(role, 0.0) for run in runs) for role in NETWORKED}
+    made.collections = take_out(runs)
+    cpu_s["api"] = max(cpu_s["api"] - made.collections.n * made.collections.pause_s, 0.0)
     roots = {name: [s for s in spans if s.name == name] for name in (*OPERATIONS, *WORKERS)}
     # In each run alone: what another run did does not overlap.
     isolated = {name: list[Span]() for name in OPERATIONS}
@@ -155,9 +160,11 @@ def calibrate(traces: Sequence[Trace], linger_s: float) -> Calibration:
         "what a fixed piece of work on its core shows"
     )
     collections_s = [s.took_s for run in every for s in run.spans if s.name == "gc"]
+    long = made.collections
     made.notes.append(
         f"{len(collections_s)} garbage collections took {sum(collections_s) / sum(run.window_s for run in every):.2%} of a core, "
-        f"at most {max(collections_s, default=0.0) * 1000:.1f} ms each: they are in the times"
+        f"at most {max(collections_s, default=0.0) * 1000:.1f} ms each; the API's long ones, one of {long.pause_s * 1000:.1f} ms for "
+        f"{long.requests_each:.0f} requests (n = {long.n}), are the model's, the others are in the times"
     )
     for run in every:
         rate, stalls = run.requests / run.window_s, run.trace.header.get("stalls")

@@ -119,6 +119,9 @@ def replay(
             for station, row in zip(network.stations, record.stations, strict=True)
             if station.host is not None
         },
+        "visits": {
+            station.name: int(row["completed"]) for station, row in zip(network.stations, record.stations, strict=True)
+        },
         "host_utilisation": {name: row["utilisation"] for name, row in getattr(results, "host_figures", {}).items()},
     }
     return Trace(replayed, pd.DataFrame(dict(zip(COLUMNS, columns, strict=True))), milestones_of(results, 0.0))

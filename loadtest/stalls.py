@@ -31,8 +31,8 @@ TENTH_S = 0.1
 SLOW = 1.3
 """A quarter of a second is slow in which the work takes so many times what it takes in the middle one."""
 QUARTER_S = 0.25
-TIMES = 5
-"""That the work was done, for one factor of a run's course: a fortieth of a second."""
+TIMES = 10
+"""That the work was done, for one factor of a run's course: a twentieth of a second."""
 
 
 class Stalls(TypedDict):
@@ -61,16 +61,14 @@ def stalls_of(lines: list[dict[str, Any]], from_s: float, to_s: float) -> Stalls
 def course_of(lines: list[dict[str, Any]], from_s: float, to_s: float) -> list[tuple[float, float]]:
     """How it went with the core between two epoch times: (seconds since the first, how long work takes from then on beside the usual).
 
-    Each factor is of `TIMES` times that the work was done, on the average but for the longest, in which the core may have been away:
-    while it was, work takes infinitely long.
+    Each factor is the average of `TIMES` times that the work was done. While the core was away, work takes infinitely long.
     """
     pieces: list[tuple[float, float]] = []
     for line in lines:
         if "each_ns" in line and from_s < line["at_s"] < to_s + TENTH_S:
             each_ns, began_s = line["each_ns"], line["at_s"] - TENTH_S - from_s
             for first in range(0, len(each_ns) - TIMES // 2, TIMES):
-                some = sorted(each_ns[first : first + TIMES])
-                pieces.append((max(began_s + TENTH_S * first / len(each_ns), 0.0), fmean(some[:-1])))
+                pieces.append((max(began_s + TENTH_S * first / len(each_ns), 0.0), fmean(each_ns[first : first + TIMES])))
     usual = fmean(took for _, took in pieces) if pieces else 1.0
     course = [(at_s, took / usual) for at_s, took in pieces]
     for line in lines:

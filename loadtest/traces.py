@@ -16,6 +16,8 @@ from __future__ import annotations
 import json
 import os
 import platform
+import sys
+import time
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -100,6 +102,15 @@ def read(path: Path) -> Trace:
     return Trace(header, frame, milestones, folder)
 
 
+CLOCK_MONOTONIC_COARSE = 6
+"""Linux's clock that goes on as the kernel ticks (linux/time.h); Python has no name for it."""
+
+
+def _tick_s() -> float | None:
+    """The time between two ticks of the kernel; None where it does not say."""
+    return time.clock_getres(CLOCK_MONOTONIC_COARSE) if sys.platform == "linux" else None
+
+
 def machine() -> dict[str, Any]:
     """What a run took place on."""
     model = ""
@@ -112,6 +123,7 @@ def machine() -> dict[str, Any]:
         "system": platform.platform(),
         "processor": model,
         "cores": os.cpu_count(),
+        "tick_s": _tick_s(),
         "python": platform.python_version(),
         "versions": {name: version(name) for name in ("flashcrowd", "asyncpg", "uvicorn", "uvloop", "confluent-kafka")},
     }

@@ -25,9 +25,12 @@ HOST_DISCIPLINES: tuple[HostDiscipline, ...] = ("processor_sharing", "fifo", "wa
 IdleFactors: TypeAlias = tuple[tuple[float, float], ...]  # (idle seconds, factor), by rising idle time
 
 
-def linux_slice_s(cores: int) -> float:
-    """The slice of a machine with so many cores: 0.7 ms times 1 + log2(cores), of at most 8 (`base_slice_ns`, kernel/sched/fair.c)."""
-    return 0.0007 * (1 + int(math.log2(min(cores, 8))))
+def linux_slice_s(cores: int, tick_s: float = 0.004) -> float:
+    """The slice of a machine with so many cores: 0.7 ms times 1 + log2(cores), of at most 8 (`base_slice_ns`, kernel/sched/fair.c).
+
+    Whether it is over is only looked at as the kernel ticks: half a tick later on the average. The default is that of `CONFIG_HZ=250`.
+    """
+    return 0.0007 * (1 + int(math.log2(min(cores, 8)))) + tick_s / 2
 
 
 @dataclass(frozen=True)

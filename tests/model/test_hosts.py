@@ -3,6 +3,7 @@
 import pytest
 
 from model.distributions import constant
+from model.hosts import linux_slice_s
 from model.network import (
     HOST_DISCIPLINES,
     Hold,
@@ -78,6 +79,11 @@ def test_a_second_core_and_back(discipline):
     record = run(network, [(0, "ask"), (0, "ask1")], control=at((1, "set_cores", 0, 2), (3, "set_cores", 0, 1)))
     assert max(answered(record)) == 6
     assert host(record)["busy_area"] == 8
+
+
+def test_linux_ends_a_slice_at_a_tick():
+    assert linux_slice_s(2) == pytest.approx(0.0014 + 0.002)
+    assert linux_slice_s(64, tick_s=0.001) == pytest.approx(0.0028 + 0.0005)
 
 
 def test_a_host_cannot_have_fewer_cores_than_none():
