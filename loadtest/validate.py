@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from loadtest import validation
+from loadtest import validate_found, validation
 from loadtest.arguments import Parser, duration_s, scenario_of
 from loadtest.observe import at_rate
 from loadtest.validation import DESIGN_LOAD, DESIGNS, EFFECTS, LOADS, NO_HOST, RANKINGS, STEADY, Plan, Planned, Run
@@ -36,6 +36,7 @@ EXAMPLES = """examples:
   flashcrowd validate                                          about 45 minutes on a quiet machine with two cores
   flashcrowd validate --repeats 1 --run 8s --designs none      a look, 8 minutes
   flashcrowd validate --loads 0.3,0.6,0.9 --designs push --out results/short
+  flashcrowd validate --judge --out results/validation         it was interrupted: the table of what there is
 """
 PILOT_S, PILOT_PER_S, PILOT_BURST_S = 8.0, 100.0, 0.5
 """In bursts, since work costs a process that has just slept up to three times as much as one that is busy, as it is near the knee."""
@@ -80,6 +81,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--designs", type=_designs, default=_designs("all"), metavar="LIST", help="to rank: all, none, or names")
     made.add_argument("--design-repeats", type=_count, default=2, metavar="N", help="runs of each design (2)")
     made.add_argument("--out", type=Path, default=Path("results/validation"), metavar="DIR", help="(results/validation)")
+    made.add_argument("--judge", action="store_true", help="make no run: judge those that an interrupted validation left in DIR")
     made.add_argument("--json", type=Path, metavar="FILE", help="write the document there as well")
     return made
 
@@ -145,9 +147,10 @@ class Validation:
         _say(f"the model's knee is at {self.knee_per_s:.0f} requests/s")
 
     def calibrate_beside(self) -> None:
-        """The same by the calibration runs that were made between the held-out ones: `calibrated-beside.toml`."""
-        self.calibrated = self.out / "calibrated-beside.toml"
-        self.take_over(self.beside)
+        """The same by the calibration runs that were made between the held-out ones, if any were: `calibrated-beside.toml`."""
+        if self.beside:
+            self.calibrated = self.out / "calibrated-beside.toml"
+            self.take_over(self.beside)
 
     def take_over(self, folders: Sequence[Path]) -> None:
         """Calibrate the model from these runs."""
@@ -241,14 +244,17 @@ class Validation:
 
     def observe(self, bench: Bench, scenario: Scenario, seed: int, load: float, design: str, name: str) -> None:
         """One real run; its spans are not kept."""
+        trace = bench.observe(scenario, seed, self.out / "runs" / name, label=name)
+        self.judge(trace, load, design)
+        trace.file("spans.otlp.jsonl").unlink()
+
+    def judge(self, trace: Trace, load: float, design: str) -> None:
+        """A held-out run has been made."""
         from loadtest.cells import cells_of
         from loadtest.observed_run import observed
 
-        folder = self.out / "runs" / name
-        trace = bench.observe(scenario, seed, folder, label=name)
         seen = observed(trace, with_spans=False, idle_ratio=self.idle_ratio)
         self.runs.append(validation.run_of(load, design, cells_of(trace), seen, steal_ratio(trace)))
-        trace.file("spans.otlp.jsonl").unlink()
 
 
 @contextmanager
@@ -276,8 +282,8 @@ def _seed_of(plan: Plan, load: float) -> int:
     return 100 + plan.loads.index(load)
 
 
-def run(work: Validation) -> dict[str, Any]:
-    """All of it; returns the document."""
+def run(work: Validation) -> tuple[dict[float, Any], dict[str, Any]]:
+    """All of it; returns the cells that were foreseen, of loads and of designs."""
     plan = work.plan
     work.calibrate()
     designed = {name: work.foresee(DESIGN_LOAD, _overrides(name), 500) for name in plan.designs}
@@ -298,8 +304,7 @@ def run(work: Validation) -> dict[str, Any]:
             name = f"design-{design.replace(' ', '-')}-{repeat + 1}"
             with _told_if_it_fails(name), work.bench(scenario) as bench:
                 work.observe(bench, scenario, work.seed + 500, DESIGN_LOAD, design, name)
-    work.calibrate_beside()
-    return document(work, cells, designed)
+    return cells, designed
 
 
 def document(work: Validation, cells: dict[float, dict[str, Any]], designed: dict[str, Any]) -> dict[str, Any]:
@@ -386,9 +391,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         scenario, text = scenario_of(arguments)
         check(scenario)
-        plan = Plan.make(
+        plan = validate_found.plan_of(arguments.out) if arguments.judge else Plan.make(
             arguments.loads, arguments.repeats, arguments.run, scenario.run.seed, arguments.designs, arguments.design_repeats
-        )
+        )  # fmt: skip
         arguments.out.mkdir(parents=True, exist_ok=True)
         (arguments.out / "plan.json").write_text(json.dumps(plan.document(), indent=2) + "\n")
     except (ValueError, OSError) as error:
@@ -396,12 +401,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     count = 1 + len(validation.CALIBRATION_RUNS) + len(plan.order) + len(plan.designs) * plan.design_repeats
     about_s = count * (plan.run_s + PER_RUN_S) + 60
-    _say(f"{count} runs of {plan.run_s:g} s, each on a reference of its own: about {about_s / 60:.0f} minutes")
+    if not arguments.judge:
+        _say(f"{count} runs of {plan.run_s:g} s, each on a reference of its own: about {about_s / 60:.0f} minutes")
     try:
         from loadtest import validate_report
 
         with tempfile.TemporaryDirectory(prefix="flashcrowd-validate-") as scratch:
-            made = run(Validation(scenario, text, plan, arguments.out, Path(scratch)))
+            work = Validation(scenario, text, plan, arguments.out, Path(scratch))
+            foreseen = validate_found.take_up(work) if arguments.judge else run(work)
+            work.calibrate_beside()
+            made = document(work, *foreseen)
         validate_report.write(arguments.out, made)
         if arguments.json:
             arguments.json.write_text(json.dumps(made, indent=2) + "\n")

@@ -284,11 +284,10 @@ def fill_vacancy(sim: Any) -> None:
     sim.vacant = NONE
     sim.heap_len -= 1
     last = sim.heap_len
-    if last > hole:
-        time, event = due(sim)[last], heap(sim, last)
-        due(sim)[last] = math.inf
-        if 8 * hole + 8 <= last:
-            sink(sim, time, event.whose, event.what, event.number, event.who, hole)
-        else:
-            move_event(sim, time, last, hole)
-            sim.first = hole if sim.first == last else sim.first
+    time, event = due(sim)[last], heap(sim, last)
+    due(sim)[last] = math.inf
+    if 8 * hole + 8 <= last:
+        sink(sim, time, event.whose, event.what, event.number, event.who, hole)
+    else:  # the last may be the vacant place itself, which then stays empty
+        move_event(sim, time, last, hole)
+        sim.first = one_of(sim.first == last, hole, sim.first)

@@ -90,9 +90,14 @@ class Memory:
         self.sim[f"{name}_at"], self.sim[f"{name}_rows"] = array.ctypes.data, len(array)
 
     def _new(self, name: str, rows: int) -> np.ndarray:
+        """Empty rows that begin where a line of the processor's cache does."""
+        kind = np.dtype(c.RECORDS[name] if name in c.RECORDS else c.COLUMNS[name])
+        room = np.zeros(rows * kind.itemsize + c.LINE_BYTES, "u1")
+        first = -room.ctypes.data % c.LINE_BYTES
+        made = room[first : first + rows * kind.itemsize].view(kind)
         if name == "due":
-            return np.full(rows, np.inf)
-        return np.zeros(rows, c.RECORDS[name])
+            made.fill(np.inf)
+        return made
 
     def _constant(self, tables: t.Tables) -> None:
         for name in ("steps", "costs", "distributions", "values", "first_row", "priority_class", "colds"):

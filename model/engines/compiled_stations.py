@@ -303,7 +303,9 @@ def enter(sim: Any, s: int, i: int, work_s: float, process: int) -> bool:
     if full and turned_away(station, task, station.present - station.servers if sharing else station.waiting):
         station.rejected += 1
         return False
-    task.place, task.entered_s, task.work_s, task.process = s, sim.now, work_s, process
+    task.place, task.entered_s, task.work_s = s, sim.now, work_s
+    if HOSTS:
+        task.process = process
     if SHARING and sharing:
         station.waited += station.present >= station.servers
         task.state, task.alone_s = SHARED, work_s

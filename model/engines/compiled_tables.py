@@ -34,16 +34,34 @@ def extended(base: np.dtype[Any], **kinds: str) -> np.dtype[Any]:
     )
 
 
-TASK = record(
-    i8="origin attributes turn begun",
+LINE_BYTES = 64  # of a processor's cache
+
+
+def in_lines(rows: np.dtype[Any]) -> np.dtype[Any]:
+    """The same rows, each of which begins with a line of the processor's cache."""
+    assert rows.fields is not None
+    return np.dtype({
+        "names": list(rows.fields),
+        "formats": [field[0] for field in rows.fields.values()],
+        "offsets": [field[1] for field in rows.fields.values()],
+        "itemsize": -(-rows.itemsize // LINE_BYTES) * LINE_BYTES,
+    })  # fmt: skip
+
+
+# What every task needs stands in its first two lines; a kernel without features touches no other.
+_EVERY_TASK = record(
+    i8="origin attributes begun",
     u8="path place_bits",
-    f8="work_s entered_s alone_s weight lease_key pause_s",
-    # what is 0 at birth, and what is NONE, stands together: a few wide stores write it
-    i4="""row state place next prev wake
-          deadline ordinal spawned attempt failure events keys lease_in_try
-          try_row parent topic member held lease_cache breaker
-          parent_epoch join_epoch pending priority record child process try_held breaker_epoch join_any late""",
+    f8="work_s entered_s weight",
+    i4="row state place next prev wake priority attempt ordinal failure events keys deadline try_row parent topic",
 )
+TASK = in_lines(extended(
+    _EVERY_TASK,
+    i8="turn",
+    f8="alone_s lease_key pause_s",
+    i4="""spawned lease_in_try member held lease_cache breaker
+          parent_epoch join_epoch pending record child process try_held breaker_epoch join_any late""",
+))  # fmt: skip
 REQUEST = record(
     f8="arrived responded finished", i4="failed_attempts", i2="operation", i1="outcome"
 )  # one place in memory, not six; half a line of the processor's cache

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from model.engines.compiled_events import schedule, what_of_task, whose_task
+from model.engines.compiled_features import CACHES, CHILDREN, HOSTS, TOPICS, TRIES
 from model.engines.compiled_lists import NONE, to_agenda, to_agenda_first
 from model.engines.compiled_tables import (
     costs,
@@ -72,10 +73,19 @@ def new_task(sim: Any, origin: int, path: Any, place_bits: Any, row: int, attrib
     sim.idle_tasks -= 1
     task.origin, task.path, task.row, task.attributes, task.priority = origin, path, row, attributes, priority
     task.place_bits = place_bits
-    task.attempt = task.ordinal = task.spawned = task.failure = task.events = task.keys = task.deadline = 0
-    task.try_row = task.parent = task.topic = task.member = task.held = task.lease_cache = task.breaker = NONE
-    task.lease_in_try = 0
+    task.attempt = task.ordinal = task.failure = task.events = task.keys = task.deadline = 0
+    task.try_row = task.parent = task.topic = NONE
     task.weight = 1.0
+    if TRIES:
+        task.breaker = NONE
+    if CHILDREN:
+        task.spawned = 0
+    if TOPICS:
+        task.member = NONE
+    if HOSTS:
+        task.held = NONE
+    if CACHES:
+        task.lease_cache, task.lease_in_try = NONE, 0
     ready(sim, i)
     return int(i)
 
@@ -85,7 +95,8 @@ def free_task(sim: Any, i: int) -> None:
     """Its place may be taken; nobody's join, event or deadline can reach the next one there."""
     task = tasks(sim, i)
     task.state, task.wake, task.deadline = FREE, 0, 0
-    task.join_epoch += 1
+    if CHILDREN:
+        task.join_epoch += 1
     task.next = sim.free_task
     sim.free_task = i
     sim.idle_tasks += 1

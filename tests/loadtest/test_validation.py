@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 
-from loadtest import validate, validate_report, validation
+from loadtest import validate, validate_found, validate_report, validation
 from loadtest.cells import median_cells
 from loadtest.estimates import Estimate, estimate, least_squares
 from loadtest.observed_run import alone, own_time_s
@@ -31,6 +31,15 @@ def test_a_plan_runs_every_load_in_every_round_in_an_order_of_its_seed():
             assert {run.load for run in ours if not run.beside} == {0.2, 0.5, 0.9}
             assert {(run.load, run.burst_s) for run in ours if run.beside} == set(validation.BESIDE_RUNS)
     assert set(validation.LOADS).isdisjoint(ratio for ratio, _ in (*validation.CALIBRATION_RUNS, *validation.BESIDE_RUNS))
+
+
+def test_the_plan_of_an_interrupted_validation_is_what_it_was(tmp_path):
+    plan = Plan.make((0.2, 0.5), 2, 10.0, 3, ("push", "pool 1"), 2)
+    (tmp_path / "plan.json").write_text(json.dumps(plan.document()))
+    with pytest.raises(ValueError, match="nothing that was foreseen could be judged"):
+        validate_found.plan_of(tmp_path)
+    (tmp_path / "predictions.json").write_text("{}")
+    assert validate_found.plan_of(tmp_path) == plan
 
 
 def test_runs_are_rejected_by_the_rules_alone():
@@ -191,6 +200,7 @@ def test_the_page_shows_every_cell_and_escapes(tmp_path):
         (["--designs", "pushy"], "'pushy' is none of: all, none, as calibrated"),
         (["--repeats", "0"], "no whole number from 1 to 99"),
         (["baseline"], "is not sent by the open generator"),
+        (["--judge"], "has no plan.json; nothing that was foreseen could be judged"),
     ],
 )
 def test_bad_input_is_refused_in_one_line(arguments, says, capsys, tmp_path):

@@ -23,6 +23,7 @@ from model.engines.compiled_memory import keep_freed_memory
 from model.engines.compiled_tables import RECORDS, heap, simulation
 from model.engines.compiled_tasks import NO_PATH
 from model.engines.order import WAKE
+from model.engines.plain import Plain
 from model.tables import lower
 
 ROOT = Path(kernel_cache.__file__).parent.parent
@@ -120,6 +121,19 @@ def test_tasks_are_recycled_and_only_the_table_of_requests_grows():
         assert longer.table(name).nbytes == shorter.table(name).nbytes
     moving = sum(shorter.table(name).nbytes for name in ("tasks", "heap", "log", "told", "cached"))
     assert moving < 1_500_000  # tasks that stayed would take more than 200 bytes each
+
+
+def test_a_run_that_is_over_keeps_nothing_but_its_record():
+    for kind, clock in ((Compiled, CompiledClock), (Plain, Clock)):
+        env = clock()
+        engine = kind(lower(QUEUE, 1), env)
+        engine.arrive(np.full(1000, 1.25), np.zeros(1000, "i4"), np.zeros((1000, 0)))
+        env.run()
+        record = engine.record()
+        answered_s = record.responded_s.tolist()
+        engine.close()
+        assert record.responded_s.tolist() == answered_s
+        assert engine.memory.tables() == [] if kind is Compiled else engine.responded_s == engine.marks == []
 
 
 @kernel_cache.part
