@@ -37,16 +37,14 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-TICK_S = 0.004
-"""Between two ticks of a kernel that does not say: `CONFIG_HZ=250`."""
 DISCIPLINE = "fair"
-"""As Linux: of those who have work, the one goes on who has had least of the core, for a slice."""
+"""As Linux: of those who are owed time on the core, the one with the earliest deadline."""
 ON_HOST = (
-    "api", "database", "broker", "dispatcher_processes", "fanout_processes", "interaction_processes",
+    "api", "producer_threads", "database", "broker", "dispatcher_processes", "fanout_processes", "interaction_processes",
 )  # fmt: skip
 STATION_OF = {"api": "api", "postgres": "database"}
 """Role -> station of its processes, for what is calibrated per process."""
-CLOSED = {"api": "api", "postgres": "database", "interaction_worker": "interaction_processes"}
+CLOSED = {"api": "api", "api_producer": "producer_threads", "postgres": "database", "interaction_worker": "interaction_processes"}
 """Role -> station whose work in the model is made to be what was measured. The broker's is already, by `broker_work`."""
 ABSENT_TIMES, ABSENT_COSTS = ("database_notify_batch", "database_connect", "cdc_poll"), ("database_notification",)
 """Work at the shared database of processes that do not run while observing: `observing.UNUSED_ROLES`."""
@@ -60,7 +58,7 @@ def document_of(header: dict[str, Any], made: Calibration, pieces: float = 0.0) 
     import tomllib
 
     from loadtest.estimates import Estimate
-    from model.hosts import linux_slice_s
+    from model.hosts import LINUX_TICK_S, linux_slice_s
 
     document = tomllib.loads(header["document"])
     made.times |= dict.fromkeys(ABSENT_TIMES, Estimate(0.0, 0, 0.0, 0.0))
@@ -73,14 +71,14 @@ def document_of(header: dict[str, Any], made: Calibration, pieces: float = 0.0) 
         document["costs"][f"{name}_us"] = float(f"{cost_s * 1e6:.4g}")
     document.pop("answer", None)  # of the scenario before it was calibrated
     machine = header["machine"]
-    slice_s = linux_slice_s(machine["cores"], machine.get("tick_s") or TICK_S)
-    host = {"cores": 1, "discipline": DISCIPLINE, "slice_ms": round(slice_s * 1000, 3)}
+    slice_s, tick_s = linux_slice_s(machine["cores"]), machine.get("tick_s") or LINUX_TICK_S
+    host = {"cores": 1, "discipline": DISCIPLINE, "slice_ms": round(slice_s * 1000, 3), "tick_ms": round(tick_s * 1000, 3)}
     document["hosts"] = {"machine": {**host, "speed": round(float(made.speed), 4)}}
     if made.unsteady.cv > 0:
         varies = made.unsteady
         document["hosts"]["machine"] |= {"speed_cv": round(varies.cv, 4), "speed_holds_ms": round(varies.holds_s * 1000)}
     for station in ON_HOST:
-        document["stations"][station]["host"] = "machine"
+        document["stations"].setdefault(station, {"servers": 1})["host"] = "machine"  # traces from before do not know every one
     if made.broker_growth_per_1k > 0:
         document["stations"]["broker"]["growth_per_1k"] = round(made.broker_growth_per_1k, 4)
     if pieces > 0 and made.collections.n:
@@ -98,7 +96,8 @@ def text_of(document: dict[str, Any], made: Calibration, about: Sequence[str]) -
 
     said = {name: one.says() for name, one in made.times.items()}
     said |= {f"{name}_us": text for name, (_, text) in made.costs_s.items()}
-    said["slice_ms"] = "Linux, by the machine's cores and half a tick of its kernel"
+    said["slice_ms"] = "Linux, by the machine's cores"
+    said["tick_ms"] = "of its kernel"
     said["speed"] = "measured: one less the share of the core that idle and other processes take"
     said["speed_cv"] = "measured: how the time varies that a fixed piece of work takes on its core"
     said["speed_holds_ms"] = "measured: how fast that dies out"

@@ -8,6 +8,7 @@ out among the stages. So the work of the calibration's runs is reproduced, and n
 - API: thread CPU of the operations that overlapped no other, plus a common part per request: what the process used beyond that.
 - Database: time of statements that overlapped no other, less the caller's own CPU and the flush of the log at COMMIT; scaled so that all
   statements make up the backends' CPU. Per event and per row by least squares without negative costs.
+- The API's producer: CPU of the threads beside the event loop, per record.
 - Workers: CPU of the process per batch and event. Broker: per record and per fetch, and how that grows with its log; what it does for
   neither is background, as idle processes are (`broker_work`).
 - Delays: what is left of the time of requests and statements that overlapped no other, once all CPU is subtracted.
@@ -35,7 +36,17 @@ from loadtest.closure import Level
 from loadtest.cold import Cold, cold_of
 from loadtest.collections_seen import Collections, take_out
 from loadtest.estimates import LEAST_S, Estimate, estimate, line, middle
-from loadtest.observed_run import NETWORKED, Observed, alone, cpu_of, observed, own_parts, own_time_s, pooled_idle
+from loadtest.observed_run import (
+    NETWORKED,
+    PRODUCER,
+    Observed,
+    alone,
+    cpu_of,
+    observed,
+    own_parts,
+    own_time_s,
+    pooled_idle,
+)
 from loadtest.otlp_spans import Span
 from loadtest.unsteady import Unsteady, unsteady
 
@@ -54,6 +65,8 @@ OPERATIONS = {
     "interactions.read": ("api_read", "api_read_statement", "api_read_answer"),
 }
 """Operation -> service times of the API before what it waits for, between two waits, and after. A room joins by its rows."""
+APPENDS = ("feed.publish", "interactions.like", "interactions.unlike", "interactions.comment")
+"""Operations that hand a record to the log."""
 WRITES = ("database_insert_post", "database_fanout_batch", "database_followers")
 """Statements that commit by themselves."""
 WORKERS = {
@@ -65,6 +78,7 @@ WORKERS = {
 TIMES_OF: dict[str, Callable[[str], bool]] = {
     "api": lambda name: name.startswith("api_"),
     "postgres": lambda name: name.startswith("database_") and name != "database_commit",
+    PRODUCER: lambda name: name == "producer_record",
     "interaction_worker": lambda name: name in ("worker_apply_batch", "worker_tell", "worker_interaction", "worker_event_told"),
 }
 """Role -> which times and costs are its CPU."""
@@ -147,6 +161,9 @@ def calibrate(traces: Sequence[Trace], linger_s: float) -> Calibration:
     edges_s = [edge for run in runs for s in run.spans if id(s) in lone and (edge := _edges_s(run, s)) is not None]
     cold = cold_of(runs, bursts, tuple(OPERATIONS), _api(made, roots, isolated, edges_s, cpu_s["api"], requests))
     waited_s = _broker(made, broker_work(every), undisturbed, linger_s)
+    appended = sum(len(roots[name]) for name in APPENDS)
+    thread_s = cpu_s[PRODUCER] / max(appended, 1)
+    made.times["producer_record"] = Estimate(thread_s, appended, thread_s, thread_s, 0.3)
     _database(made, spans, runs, cpu_s["postgres"], roots["interaction_workers"])
     batches = {name: [s for run in every for s in run.spans if s.name == name] for name in WORKERS}
     _workers(made, batches, {role: sum(run.cpu_s.get(role, 0.0) for run in every) for role in NETWORKED})

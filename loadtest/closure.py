@@ -90,5 +90,5 @@ def _cpu_s(
         length = dataclasses.replace(scenario.run, duration_s=run.trace.duration_s)
         busy_s = replay(run.trace, dataclasses.replace(scenario, stations=settings, hosts=hosts, run=length)).header["busy_s"]
         for role, station in stations.items():
-            cpu_s[role].append(busy_s[station] / max(len(run.trace.rows), 1))
+            cpu_s[role].append(busy_s.get(station, 0.0) / max(len(run.trace.rows), 1))
     return {role: np.array(values) for role, values in cpu_s.items()}

@@ -39,14 +39,16 @@ def family(pid: int) -> list[int]:
 
 
 def process_counts(pids: list[int]) -> list[float]:
-    """[CPU s, run delay s, times scheduled] of processes with all their threads."""
-    totals = [0.0, 0.0, 0.0]
+    """[CPU s, run delay s, times scheduled] of processes with all their threads, and the CPU s of their first threads alone."""
+    totals = [0.0, 0.0, 0.0, 0.0]
     for pid in pids:
         with contextlib.suppress(OSError):
             for task in os.listdir(f"/proc/{pid}/task"):  # noqa: PTH208  # a hundred times a second: no Path objects
                 with contextlib.suppress(OSError, ValueError), open(f"/proc/{pid}/task/{task}/schedstat") as file:  # noqa: PTH123  # the same
                     run_ns, delay_ns, times = map(int, file.read().split())
-                    totals = [totals[0] + run_ns / 1e9, totals[1] + delay_ns / 1e9, totals[2] + times]
+                    first_ns = run_ns if int(task) == pid else 0
+                    more = (run_ns / 1e9, delay_ns / 1e9, times, first_ns / 1e9)
+                    totals = [had + one for had, one in zip(totals, more, strict=True)]
     return totals
 
 

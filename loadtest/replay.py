@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING
 from loadtest.arguments import Parser, as_file, scenario_of
 
 if TYPE_CHECKING:
+    import simpy
+
     from loadtest.traces import Trace
-    from model.control import Course
+    from model.control import Controllable, Course, Process
     from model.engines.choose import EngineName
     from model.scenario import Scenario
 
@@ -48,10 +50,12 @@ def replay(
     graph_seed: int | None = None,
     seed: int | None = None,
     course: Course = (),
+    look_s: float = 0.0,
 ) -> Trace:
     """The trace's arrivals through the scenario's model, its faults included; `seed` of the model's variates (the trace's).
 
-    `course`: how the speed of its hosts went (`control.start`). Raises `ValueError` if the model has no such operations or users.
+    `course`: how the speed of its hosts went (`control.start`). `look_s`: so often it is looked how long the first host's cores have been
+    busy (`host_busy_s` in the header); 0: never. Raises `ValueError` if the model has no such operations or users.
     """
     import dataclasses
 
@@ -92,6 +96,9 @@ def replay(
     intended_s = rows.intended_s.to_numpy(float)
     runner.arrive(np.diff(intended_s, prepend=0.0), operation, attributes)
     control.start(scenario, network, env, runner, seed, course)
+    busy: list[tuple[float, float]] = []
+    if look_s > 0:
+        env.process(_look(env, runner, look_s, busy))
     end_s = trace.duration_s + AWAITED_S
     env.run(until=end_s)
     record = runner.record()
@@ -123,8 +130,15 @@ def replay(
             station.name: int(row["completed"]) for station, row in zip(network.stations, record.stations, strict=True)
         },
         "host_utilisation": {name: row["utilisation"] for name, row in getattr(results, "host_figures", {}).items()},
+        **({"host_busy_s": busy} if busy else {}),
     }
     return Trace(replayed, pd.DataFrame(dict(zip(COLUMNS, columns, strict=True))), milestones_of(results, 0.0))
+
+
+def _look(env: simpy.Environment, engine: Controllable, every_s: float, seen: list[tuple[float, float]]) -> Process:
+    while True:
+        seen.append((env.now, float(engine.record().hosts[0]["busy_area"])))
+        yield env.timeout(every_s)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import math
 import sys
 import tempfile
 import time
@@ -29,6 +30,7 @@ from loadtest.validation import DESIGN_LOAD, DESIGNS, EFFECTS, LOADS, NO_HOST, R
 if TYPE_CHECKING:
     from loadtest.observing import Bench
     from loadtest.traces import Trace
+    from model.control import Course
     from model.population import FollowGraph
     from model.scenario import Scenario
 
@@ -201,18 +203,15 @@ class Validation:
         return Trace(header, rows, pd.DataFrame(columns=list(MILESTONE_COLUMNS)))
 
     def predict(self, load: float, overrides: Sequence[str], seed: int, knee_per_s: float | None = None, **how: Any) -> Trace:
-        """The model's answer to a load; `slower` divides the host's speed, `course` is how that went, `host=False` takes it away."""
+        """The model's answer to a load; `course` is how the host's speed went, `host=False` takes it away, `look_s` as in `replay`."""
         from loadtest.replay import replay
 
         scenario = self.scenario(overrides, load, knee_per_s)
         planned = self.planned(scenario, self.seed + seed)
-        if slower := how.get("slower"):
-            hosts = tuple(dataclasses.replace(host, speed=host.speed / slower) for host in scenario.hosts)
-            scenario = dataclasses.replace(scenario, hosts=hosts)
         if not how.get("host", True):
             stations = {name: dataclasses.replace(one, host=None) for name, one in scenario.stations.items()}
             scenario = dataclasses.replace(scenario, stations=stations, hosts=())
-        return replay(planned, scenario, seed=how.get("draw"), course=how.get("course", ()))
+        return replay(planned, scenario, seed=how.get("draw"), course=how.get("course", ()), look_s=how.get("look_s", 0.0))
 
     def foresee(self, load: float, overrides: Sequence[str], seed: int, **how: Any) -> dict[str, dict[str, Any]]:
         """The cells of that answer: medians over several draws of the model's variates, since one is as noisy as a real run."""
@@ -220,6 +219,20 @@ class Validation:
 
         draws = range(1, validation.DRAWS + 1)
         return median_cells([cells_of(self.predict(load, overrides, seed, draw=draw, **how)) for draw in draws])
+
+    def given(self, run: Run, load: float) -> Course:
+        """How the host's speed went in a real run, as its CPU says; beyond the knee there is nothing that is not used: as its mean says."""
+        from loadtest.given_machine import QUARTER_S, course_for
+
+        seed = _seed_of(self.plan, load)
+        if load < 1 and run.work is not None:
+            speed = self.scenario((), load).hosts[0].speed
+            return course_for(
+                run.work, run.course, speed,
+                lambda course, draw: self.predict(load, (), seed, draw=100 + draw, course=course, look_s=QUARTER_S),
+            )  # fmt: skip
+        slower = run.cpu_per_request_s / self.cpu_per_request_s(self.predict(load, (), seed))
+        return tuple((at_s, takes * slower) for at_s, takes in run.course or ((0.0, 1.0),))
 
     def cpu_per_request_s(self, replayed: Trace) -> float:
         """What the model's host did for each request of a run, background left out."""
@@ -251,10 +264,12 @@ class Validation:
     def judge(self, trace: Trace, load: float, design: str) -> None:
         """A held-out run has been made."""
         from loadtest.cells import cells_of
+        from loadtest.given_machine import work_of
         from loadtest.observed_run import observed
 
         seen = observed(trace, with_spans=False, idle_ratio=self.idle_ratio)
-        self.runs.append(validation.run_of(load, design, cells_of(trace), seen, steal_ratio(trace)))
+        run = validation.run_of(load, design, cells_of(trace), seen, steal_ratio(trace))
+        self.runs.append(dataclasses.replace(run, work=work_of(trace, seen.idle_ratio)))
 
 
 @contextmanager
@@ -272,6 +287,12 @@ def steal_ratio(trace: Trace) -> float:
     """What the machine below took from all cores while the trace was observed, as a share of one core."""
     lines = trace.lines("counters.jsonl")
     return float((lines[-1]["steal_s"] - lines[0]["steal_s"]) / max(lines[-1]["at_s"] - lines[0]["at_s"], 1e-9))
+
+
+def _steady(course: Course) -> Course:
+    """As fast all through a run as it was on the average."""
+    takes = [one for _, one in course if one < math.inf]
+    return ((0.0, sum(takes) / len(takes)),) if takes else ()
 
 
 def _overrides(design: str) -> tuple[str, ...]:
@@ -319,17 +340,13 @@ def document(work: Validation, cells: dict[float, dict[str, Any]], designed: dic
     of_load = {load: [run for run in runs if run.load == load and not run.design] for load in plan.loads}
     of_load = {load: mine for load, mine in of_load.items() if mine}
     predicted = {load: work.predict(load, (), _seed_of(plan, load)) for load in of_load}
-    machines = {
-        load: [
-            {"slower": run.cpu_per_request_s / work.cpu_per_request_s(predicted[load]), "course": run.course}
-            for run in validation.shown_of(mine)
-        ]
-        for load, mine in of_load.items()
-    }
+    _say("how fast the host was in each run")
+    courses = {load: [work.given(run, load) for run in validation.shown_of(mine)] for load, mine in of_load.items()}
 
     def by_cpu(load: float, without: str = "") -> list[dict[str, dict[str, Any]]]:
-        how: dict[str, Any] = {"host": without != NO_HOST} | ({"course": ()} if without == STEADY else {})
-        return [work.foresee(load, EFFECTS.get(without, ()), _seed_of(plan, load), **(machine | how)) for machine in machines[load]]
+        overrides, seed, host = EFFECTS.get(without, ()), _seed_of(plan, load), without != NO_HOST
+        given = [_steady(course) for course in courses[load]] if without == STEADY else courses[load]
+        return [work.foresee(load, overrides, seed, host=host, course=course) for course in given]
 
     for load, mine in of_load.items():
         beside = work.foresee(load, (), _seed_of(plan, load))
@@ -340,6 +357,7 @@ def document(work: Validation, cells: dict[float, dict[str, Any]], designed: dic
     held_out = [row for row in rows if not row["design"]]
     effects = []
     for effect in EFFECTS:
+        _say(effect)
         without: list[dict[str, Any]] = []
         for load, mine in of_load.items():
             if load < 0.8:
@@ -369,13 +387,13 @@ def document(work: Validation, cells: dict[float, dict[str, Any]], designed: dic
         "cpu_per_request_us": {
             str(load): {
                 "predicted": work.cpu_per_request_s(predicted[load]) * 1e6,
-                "real_over_predicted": float(np.median([machine["slower"] for machine in seen])),
+                "real": float(np.median([run.cpu_per_request_s for run in validation.shown_of(mine)])) * 1e6,
             }
-            for load, seen in machines.items()
+            for load, mine in of_load.items()
         },
         "rejected": sum(bool(run.rejected) for run in runs),
         "runs": [
-            {k: v for k, v in dataclasses.asdict(run).items() if k not in ("cells", "course")} for run in runs
+            {k: v for k, v in dataclasses.asdict(run).items() if k not in ("cells", "course", "work")} for run in runs
         ],
         "rows": rows,
     }  # fmt: skip

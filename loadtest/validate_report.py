@@ -141,8 +141,8 @@ def about(made: dict[str, Any]) -> list[str]:
         *(f"calibration at {note}" for note in made["calibration"]),
         _knee(made),
         "Calibrated beside: predicted by calibration runs that were made between the held-out ones",
-        "Given the machine: the same, each run held against the model on a host made as fast as that run's CPU per request says, and from "
-        "moment to moment as slow, or away, as a fixed piece of work on the system's core was",
+        "Given the machine: the same, each run held against the model on a host that was so fast in each quarter of a second that a "
+        "finished request costs it the CPU which it cost the system; within it as slow, or away, as a fixed piece of work on the core was",
     ]
 
 

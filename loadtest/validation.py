@@ -13,6 +13,7 @@ from loadtest.cells import STATISTICS
 from loadtest.stalls import course_of as course
 
 if TYPE_CHECKING:
+    from loadtest.given_machine import Work
     from loadtest.observed_run import Observed
     from loadtest.stalls import Stalls
     from loadtest.traces import Trace
@@ -92,8 +93,8 @@ STEADY = "a host as fast all through a run"
 EFFECTS: dict[str, tuple[str, ...]] = {
     "the whole model": (),
     NO_HOST: (),
-    "equal sharing in place of slices": ("hosts.machine.discipline=processor_sharing",),
-    "a run queue in place of slices": ("hosts.machine.discipline=fifo",),
+    "equal sharing in place of Linux' scheduler": ("hosts.machine.discipline=processor_sharing",),
+    "a run queue in place of it": ("hosts.machine.discipline=fifo",),
     "the same, and brokers and workers pre-empt as they wake": (
         "hosts.machine.discipline=wake_preemption",
         *(f"stations.{name}.preempts=true" for name in ("broker", "dispatcher_processes", "fanout_processes", "interaction_processes")),
@@ -107,9 +108,12 @@ EFFECTS: dict[str, tuple[str, ...]] = {
     ),
     "a broker whose log does not grow": ("stations.broker.growth_per_1k=0",),
     "no garbage collections": ("stations.api.gc_every=0", "stations.api.gc_pause_ms=0"),
-    "slices that end at once, not at a tick": ("hosts.machine.slice_ms=1.4",),
+    "deadlines noticed at once, not at a tick": ("hosts.machine.tick_ms=0",),
     "no background on the core": ("hosts.machine.speed=1",),
-    STEADY: ("hosts.machine.speed_cv=0", "hosts.machine.speed_holds_ms=0"),
+    STEADY: (),
+    "no threads of the API beside its event loop": (
+        'service_times.producer_record={distribution="constant",mean_ms=0}',
+    ),
     "no CPU of the workers": (
         *(
             f'service_times.{name}={{distribution="constant",mean_ms=0}}'
@@ -183,6 +187,7 @@ class Run:
     probe_s: float
     stalls: Stalls | None = None
     course: Course = ()
+    work: Work | None = None
     rejected: str = ""
 
 

@@ -43,7 +43,20 @@ from model.network import (
     Steps,
     Topic,
 )
-from model.part import Floats, Ids, Part, accepted, asked, connected, flushed, resumed, topic_of, work
+from model.part import (
+    Floats,
+    Ids,
+    Part,
+    accepted,
+    appended,
+    asked,
+    connected,
+    flushed,
+    on_host,
+    resumed,
+    topic_of,
+    work,
+)
 from model.population import FollowGraph
 from model.scenario import Scenario
 
@@ -108,21 +121,24 @@ def _open(scenario: Scenario) -> Operation:
         "hybrid": {others: costs["database_pulled"], "rows": row_s},
     }[scenario.feed.strategy]
     statements = 1 if scenario.feed.strategy == "push" else 2  # of followees or of whom he pulls, and of posts
-    page = asked(scenario, "database_feed_page", per, statements=statements, between="api_feed_statement")
+    cached = scenario.feed.page_cache_ttl_s is not None
+    page = asked(
+        scenario, "database_feed_page", per, statements=statements, between="api_feed_statement",
+        answer="" if cached else "api_feed_answer",
+    )  # fmt: skip
     ask_cache = (Delay(times["network_cache"]), Serve("feed_cache", times["cache_operation"]))
     if scenario.feed.author_cache_ttl_s is not None:
         read = asked(scenario, "database_author_posts")
         newest = Lookup(AUTHOR_CACHE, "pulled_author", miss=(*read, *ask_cache))
         page = (Branch((Arm("pulls", (*ask_cache, newest)),)), *page)
-    if scenario.feed.page_cache_ttl_s is not None:
-        page = (*ask_cache, Lookup(PAGE_CACHE, "reader", miss=(*page, *ask_cache)))
+    if cached:
+        page = (*ask_cache, Lookup(PAGE_CACHE, "reader", miss=(*page, *ask_cache)), *resumed(scenario, "api_feed_answer"))
     return Operation(
         "feed.open",
         (
             *accepted(scenario),
             Serve("api", times["api_feed_open"], per={"rows": costs["api_feed_row"]}),
             *page,
-            *resumed(scenario, "api_feed_answer"),
             Respond(),
         ),
     )
@@ -130,22 +146,18 @@ def _open(scenario: Scenario) -> Operation:
 
 def _publish(scenario: Scenario, committed: Steps) -> Operation:
     times = scenario.service_times
+    insert = (Delay(times["network_database"]), Serve("database", times["database_insert_post"]), *flushed(scenario))
+    if on_host(scenario):  # half of the handler's work comes once the connection is given back
+        write = (Serve("api", times["api_publish"].scaled(0.5)), *connected(scenario, insert, "api_publish", 0.5))
+    else:
+        write = (Serve("api", times["api_publish"]), *insert)
     return Operation(
         "feed.publish",
         (
             *accepted(scenario),
-            Serve("api", times["api_publish"]),
-            *connected(
-                scenario,
-                (
-                    Delay(times["network_database"]),
-                    Serve("database", times["database_insert_post"]),
-                    *flushed(scenario),
-                ),
-            ),
+            *write,
             *committed,
-            *work(scenario, "broker", "broker_record"),
-            Publish("posts"),
+            *appended(scenario, "posts"),
             *resumed(scenario, "api_write_answer"),
             Respond(),
         ),

@@ -25,12 +25,13 @@ HOST_DISCIPLINES: tuple[HostDiscipline, ...] = ("processor_sharing", "fifo", "wa
 IdleFactors: TypeAlias = tuple[tuple[float, float], ...]  # (idle seconds, factor), by rising idle time
 
 
-def linux_slice_s(cores: int, tick_s: float = 0.004) -> float:
-    """The slice of a machine with so many cores: 0.7 ms times 1 + log2(cores), of at most 8 (`base_slice_ns`, kernel/sched/fair.c).
+LINUX_TICK_S = 0.004
+"""Of a kernel with `CONFIG_HZ=250`."""
 
-    Whether it is over is only looked at as the kernel ticks: half a tick later on the average. The default is that of `CONFIG_HZ=250`.
-    """
-    return 0.0007 * (1 + int(math.log2(min(cores, 8)))) + tick_s / 2
+
+def linux_slice_s(cores: int) -> float:
+    """The slice of a machine with so many cores: 0.7 ms times 1 + log2(cores), of at most 8 (`base_slice_ns`, kernel/sched/fair.c)."""
+    return 0.0007 * (1 + int(math.log2(min(cores, 8))))
 
 
 @dataclass(frozen=True)
@@ -41,11 +42,12 @@ class Host:
     - `fifo`: a run queue; the first `cores` of it run until they have nothing to do, in the order of waking.
     - `wake_preemption`: the same, but a process that wakes goes to the head of the run queue, if its station `preempts`; who
       is pushed out beyond the last core goes on later with what is left of its work.
-    - `fair`: a run queue in which who has had least of the cores goes first. Who runs is put back once it has had `slice_s` more than
-      the one that waits with the least. Who wakes has had as much as the least of those in the queue, or what it had if that is
-      more; if that is less than what the one who runs has had, it pre-empts. `processor_sharing` is its limit for short slices.
-
-    Linux shares its cores so, by "virtual run times"; the slice is its `linux_slice_s`.
+    - `fair`: as Linux since 6.6 (EEVDF, kernel/sched/fair.c). Who has had less of the cores than those with work on the average is owed
+      time; of those the one runs whose deadline is the earliest, and a deadline is `slice_s` more of the cores than it had as it woke or
+      as the last one passed. Who runs is looked at as another wakes: it is pre-empted once its deadline has passed, or if it is owed
+      nothing and the other comes first. Without that it is looked at by the first tick after its deadline (`tick_s` apart; 0: at
+      once). Who sleeps is owed what it was owed as it wakes; who has had more than the others counts among them until it has not.
+      `processor_sharing` is its limit for short slices and no ticks.
 
     A machine that others use as well is not equally fast at all times: work takes a factor longer that is lognormal, with mean 1 and
     coefficient of variation `speed_cv`, and drawn anew after exponentially distributed times of mean `speed_holds_s` (0: it never is).
@@ -63,6 +65,7 @@ class Host:
     speed_cv: float = 0.0
     speed_holds_s: float = 0.0
     slice_s: float = linux_slice_s(2)
+    tick_s: float = LINUX_TICK_S
     away_ratio: float = 0.0
     away_s: float = 0.0
 
@@ -102,7 +105,7 @@ def host_fault(host: Host) -> str:
         return f"{where}: speed must be more than 0, not {host.speed}"
     if not 0 < host.slice_s < math.inf:
         return f"{where}: slice_s must be more than 0, not {host.slice_s}"
-    for name in ("speed_cv", "speed_holds_s", "away_ratio", "away_s"):
+    for name in ("tick_s", "speed_cv", "speed_holds_s", "away_ratio", "away_s"):
         value = getattr(host, name)
         if not 0 <= value < math.inf:
             return f"{where}: {name} must be 0 or more, not {value}"

@@ -19,14 +19,13 @@ from model.network import (
     Mark,
     Milestone,
     Operation,
-    Publish,
     Respond,
     Scatter,
     Serve,
     Steps,
     Topic,
 )
-from model.part import Floats, Ids, Part, accepted, asked, flushed, resumed, topic_of, work
+from model.part import Floats, Ids, Part, accepted, appended, asked, flushed, resumed, topic_of, work
 from model.scenario import Scenario
 
 APPLIED = Milestone("interactions.applied", since="answer")
@@ -53,8 +52,7 @@ def _accept(scenario: Scenario) -> Steps:
         *accepted(scenario),
         Serve("api", times["api_write"]),
         log.append(scenario),
-        *work(scenario, "broker", "broker_record"),
-        Publish("interactions", key="post"),
+        *appended(scenario, "interactions", "post"),
         *resumed(scenario, "api_write_answer"),
         Respond(),
     )
@@ -67,8 +65,7 @@ def _read(scenario: Scenario) -> Operation:
         (
             *accepted(scenario),
             Serve("api", times["api_read"]),
-            *asked(scenario, "database_read_post", statements=2, between="api_read_statement"),
-            *resumed(scenario, "api_read_answer"),
+            *asked(scenario, "database_read_post", statements=2, between="api_read_statement", answer="api_read_answer"),
             Respond(),
         ),
     )

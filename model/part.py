@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from model.network import Cache, Delay, Hold, Milestone, Operation, Quota, Serve, Steps, Topic
+from model.network import Cache, Delay, Hold, Milestone, Operation, Publish, Quota, Serve, Steps, Topic
 from model.scenario import Scenario
 
 Floats = npt.NDArray[np.float64]
@@ -39,19 +39,25 @@ def accepted(scenario: Scenario) -> Steps:
     return Delay(scenario.service_times["network_client"]), *work(scenario, "api", "api_accept")
 
 
-def resumed(scenario: Scenario, time: str) -> Steps:
+def resumed(scenario: Scenario, time: str, turns: int = 2, share_ratio: float = 1.0) -> Steps:
     """What the API does once something it waited for has come: on an event loop that has one turn, and the handler it wakes another.
 
-    `time` is divided among the two; whatever else the loop has to do comes between them.
+    `time`, or a share of it, is divided among the turns; whatever else the loop has to do comes between them.
     """
     taken = scenario.service_times[time]
-    return 2 * (Serve("api", taken.scaled(0.5)),) if taken.mean_s > 0 else ()
+    return turns * (Serve("api", taken.scaled(share_ratio / turns)),) if taken.mean_s > 0 else ()
 
 
 def asked(
-    scenario: Scenario, time: str, per: Mapping[str, float] | None = None, *, statements: int = 1, between: str = ""
+    scenario: Scenario,
+    time: str,
+    per: Mapping[str, float] | None = None,
+    *,
+    statements: int = 1,
+    between: str = "",
+    answer: str = "",
 ) -> Steps:
-    """An operation's statements at the database, on one connection.
+    """An operation's statements at the database, on one connection, and what the API does then (`answer`, if given).
 
     Where `between` takes time, the API goes on between two statements, and `time` is divided among them; else they are one.
     """
@@ -65,7 +71,12 @@ def asked(
     steps: Steps = one
     for _ in range(count - 1):
         steps = (*steps, *turn, *one)
-    return connected(scenario, steps)
+    return connected(scenario, steps, answer)
+
+
+def on_host(scenario: Scenario) -> bool:
+    """Are the database's connections backends that share a host?"""
+    return scenario.stations["database"].host is not None
 
 
 def flushed(scenario: Scenario) -> Steps:
@@ -74,9 +85,25 @@ def flushed(scenario: Scenario) -> Steps:
     return (Delay(taken),) if taken.mean_s > 0 else ()
 
 
-def connected(scenario: Scenario, steps: Steps) -> Steps:
-    """On a connection of the API's pool, where connections are backends that share a host; else as if there were always one."""
-    return (Hold("api_connections", steps),) if scenario.stations["database"].host is not None else steps
+def connected(scenario: Scenario, steps: Steps, answer: str = "", share_ratio: float = 1.0) -> Steps:
+    """On a connection of the API's pool, where connections are backends that share a host; else as if there were always one.
+
+    Then a share of `answer` is done. asyncpg's pool takes a connection back in a task of its own, shielded from its caller's end: the
+    connection is free three turns of the event loop after the database has answered, and the caller goes on in the fifth.
+    """
+    if not on_host(scenario):
+        return (*steps, *resumed(scenario, answer, 2, share_ratio)) if answer else steps
+    if not answer:
+        return (Hold("api_connections", steps),)
+    giving_back = resumed(scenario, answer, 3, share_ratio * 3 / 5)
+    return (Hold("api_connections", (*steps, *giving_back)), *resumed(scenario, answer, 2, share_ratio * 2 / 5))
+
+
+def appended(scenario: Scenario, topic: str, key: str | None = None) -> Steps:
+    """The API hands a record to the log and waits until it is acknowledged: a thread beside the event loop sends it and hears of it."""
+    taken = scenario.service_times["producer_record"]
+    thread = (Serve("producer_threads", taken.scaled(0.5)),) if taken.mean_s > 0 else ()
+    return (*thread, *work(scenario, "broker", "broker_record"), Publish(topic, key=key), *thread)
 
 
 def topic_of(scenario: Scenario, name: str, steps: Steps, *, workers: str, fetch: str = "kafka_fetch") -> Topic:

@@ -43,8 +43,8 @@ MILESTONES = (
 )
 CACHES = (*feed.CACHES, *uploads.CACHES, *search.CACHES, *notifications.CACHES)
 # The other stations of a scenario are consumer groups.
-PROCESSES = ("dispatcher_processes", "fanout_processes", "interaction_processes", "broker")
-"""CPU of workers and broker, where the scenario says that their work costs something: they are there if they are used."""
+PROCESSES = ("dispatcher_processes", "fanout_processes", "interaction_processes", "broker", "producer_threads")
+"""CPU of workers, broker and the API's producer, where the scenario says that it costs something: they are there if they are used."""
 STATIONS = ("api", "database", "object_store", "edge", *log.BROKERS, *search.STATIONS, *notifications.STATIONS)
 
 

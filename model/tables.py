@@ -78,7 +78,7 @@ STATION = np.dtype(
     ],
     align=True,
 )
-HOST = np.dtype([("cores", "i4"), ("discipline", "i4"), ("speed", "f8"), ("slice_s", "f8")], align=True)
+HOST = np.dtype([("cores", "i4"), ("discipline", "i4"), ("speed", "f8"), ("slice_s", "f8"), ("tick_s", "f8")], align=True)
 COLD = np.dtype([("idle_s", "f8"), ("factor", "f8")], align=True)
 BUDGET = np.dtype([("ratio", "f8"), ("burst", "f8")], align=True)
 BREAKER = np.dtype([("window", "i4"), ("failures", "i4"), ("pause_s", "f8")], align=True)  # failures: so many open it
@@ -355,7 +355,7 @@ def lower(network: net.Network, seed: int) -> Tables:
         topics=topics,
         hosts=np.array(
             [
-                (host.cores, net.HOST_DISCIPLINES.index(host.discipline), host.speed, host.slice_s)
+                (host.cores, net.HOST_DISCIPLINES.index(host.discipline), host.speed, host.slice_s, host.tick_s)
                 for host in network.hosts
             ],
             HOST,

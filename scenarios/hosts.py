@@ -3,7 +3,8 @@
     [hosts.machine]                      # [network.hosts.machine] in a network of one's own
     cores = 2
     discipline = "wake_preemption"       # or "processor_sharing", "fifo", "fair"
-    slice_ms = 1.4                       # of fair: Linux with two cores
+    slice_ms = 1.4                       # of fair: Linux with two cores,
+    tick_ms = 4                          # and 250 ticks a second
     speed = 1.0
     speed_cv = 0.2                       # others use the machine as well: work takes now more, now less time,
     speed_holds_ms = 50                  # for so long on the average
@@ -35,6 +36,7 @@ HOST: Spec = {
     "speed_cv": Field(number(), 0.0),
     "speed_holds_s": Field(number(), 0.0),
     "slice_s": Field(number(above=True), Host.slice_s),
+    "tick_s": Field(number(), Host.tick_s),
     "away_ratio": Field(number(), 0.0),
     "away_s": Field(number(), 0.0),
 }

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from model.engines.compiled_events import MACHINERY, schedule, what_of_machinery, what_of_task, whose_task
-from model.engines.compiled_lists import NONE, append, join_heap, leave_heap, prepend, take
+from model.engines.compiled_events import MACHINERY, schedule, what_of_machinery
+from model.engines.compiled_fair import get_core, lose_core, set_cores_fair, start_fair, stop_fair
+from model.engines.compiled_lists import append, join_heap, leave_heap, prepend, take
 from model.engines.compiled_tables import colds, hosts, lines, processes, stations, tasks
-from model.engines.order import CORES, WAKE
+from model.engines.order import CORES
 from model.kernel_cache import part, seldom
 from model.tables import CORES_SHARED, FAIR, WAKE_PREEMPTION
 
@@ -101,14 +102,6 @@ def run_queue(sim: Any, h: int) -> int:
 
 
 @part
-def get_core(sim: Any, i: int) -> None:
-    """The task's work goes on from now."""
-    task = tasks(sim, i)
-    task.alone_s = sim.now
-    task.wake = schedule(sim, task.work_s, whose_task(task.origin), what_of_task(task.path, WAKE), i)
-
-
-@part
 def take_place(sim: Any, line_index: int, before: int, i: int) -> None:
     """Task i stands where another stood."""
     line, old, new = lines(sim, line_index), tasks(sim, before), tasks(sim, i)
@@ -155,10 +148,11 @@ def start(sim: Any, i: int, state: int, work_s: float, before: int) -> None:
         host.root = join_heap(sim, host.root, i)
         plan_host(sim, h)
         return
-    line = run_queue(sim, h)
     if host.discipline == FAIR:
-        start_fair(sim, h, i, before)
-    elif before >= 0:
+        start_fair(sim, h, i)
+        return
+    line = run_queue(sim, h)
+    if before >= 0:
         take_place(sim, line, before, i)
         if host.last == before:
             host.last = i
@@ -166,14 +160,6 @@ def start(sim: Any, i: int, state: int, work_s: float, before: int) -> None:
             get_core(sim, i)
     else:
         join_run_queue(sim, host, line, i, station.preempts)
-
-
-@part
-def lose_core(sim: Any, i: int) -> None:
-    """The task's process has no core any more, and what is left of its work."""
-    task = tasks(sim, i)
-    task.work_s = max(0.0, task.work_s - (sim.now - task.alone_s))
-    task.wake = 0
 
 
 @part
@@ -212,134 +198,6 @@ def join_run_queue(sim: Any, host: Any, line: int, i: int, preempts: int) -> Non
         get_core(sim, i)
 
 
-# ---- who has had least of the cores goes first
-@part
-def had_of(sim: Any, i: int) -> float:
-    """How long the task's process has had a core of its fair host."""
-    task = tasks(sim, i)
-    had_s = processes(sim, task.process).had_s
-    return float(had_s + (sim.now - task.alone_s) if task.wake > 0 else had_s)
-
-
-@part
-def least_waiting(sim: Any, h: int) -> int:
-    """The task whose process has had least of those without a core; NONE if all have one."""
-    i, found, least_s, turn = lines(sim, run_queue(sim, h)).head, NONE, 0.0, 0
-    while i >= 0:
-        task = tasks(sim, i)
-        process = processes(sim, task.process)
-        if task.wake == 0:
-            had_s = process.had_s
-            if found < 0 or had_s < least_s or (had_s == least_s and process.turn < turn):
-                found, least_s, turn = i, had_s, process.turn
-        i = task.next
-    return int(found)
-
-
-@part
-def most_running(sim: Any, h: int) -> int:
-    """The task whose process has had most of those with a core."""
-    i, found, most_s, turn = lines(sim, run_queue(sim, h)).head, NONE, 0.0, 0
-    while i >= 0:
-        task = tasks(sim, i)
-        if task.wake > 0:
-            had_s, its_turn = had_of(sim, i), processes(sim, task.process).turn
-            if found < 0 or had_s > most_s or (had_s == most_s and its_turn > turn):
-                found, most_s, turn = i, had_s, its_turn
-        i = task.next
-    return int(found)
-
-
-@part
-def raise_least(sim: Any, h: int) -> None:
-    """Who wakes later has had at least as much as the least of those in the queue now."""
-    i = lines(sim, run_queue(sim, h)).head
-    if i >= 0:
-        least_s = had_of(sim, i)
-        while i >= 0:
-            least_s = min(least_s, had_of(sim, i))
-            i = tasks(sim, i).next
-        host = hosts(sim, h)
-        host.least_s = max(host.least_s, least_s)
-
-
-@part
-def push_out(sim: Any, host: Any, i: int) -> None:
-    """The task's process is pre-empted."""
-    host.preempted += 1
-    put_out(sim, i)
-
-
-@part
-def put_out(sim: Any, i: int) -> None:
-    """The task's process waits for a core again."""
-    processes(sim, tasks(sim, i).process).had_s = had_of(sim, i)
-    lose_core(sim, i)
-
-
-@part
-def plan_slice(sim: Any, h: int) -> None:
-    """When the slice of the one that has had most is over; what was planned before is void."""
-    host = hosts(sim, h)
-    host.plan = 0
-    following, first = least_waiting(sim, h), most_running(sim, h)
-    if following >= 0 and first >= 0:
-        left_s = max(0.0, had_of(sim, following) + host.slice_s - had_of(sim, first))
-        host.plan = schedule(sim, left_s, MACHINERY, what_of_machinery(h, 0, 0, CORES), h)
-
-
-@seldom
-def slice_over(sim: Any, h: int) -> None:
-    """The planned event of a fair host has come."""
-    host = hosts(sim, h)
-    catch_up_host(sim, host)
-    following = least_waiting(sim, h)
-    push_out(sim, host, most_running(sim, h))
-    get_core(sim, following)
-    plan_slice(sim, h)
-
-
-@seldom
-def start_fair(sim: Any, h: int, i: int, before: int) -> None:
-    """A process wakes, or goes on where the task `before` stands."""
-    host, line, process = hosts(sim, h), run_queue(sim, h), processes(sim, tasks(sim, i).process)
-    if before >= 0:
-        running = tasks(sim, before).wake > 0
-        process.had_s = had_of(sim, before)
-        take_place(sim, line, before, i)
-        if running:
-            get_core(sim, i)
-        return
-    raise_least(sim, h)
-    process.had_s, process.turn = max(process.had_s, host.least_s), host.turns
-    host.turns += 1
-    host.working += 1
-    first = most_running(sim, h)
-    append(sim, line, i)
-    if host.working <= host.cores:
-        get_core(sim, i)
-        return
-    if first >= 0 and process.had_s < had_of(sim, first):
-        push_out(sim, host, first)
-        get_core(sim, i)
-    plan_slice(sim, h)
-
-
-@seldom
-def stop_fair(sim: Any, h: int, i: int) -> None:
-    """The task's process sleeps; who has had least gets its core, if it had one."""
-    host, running = hosts(sim, h), tasks(sim, i).wake > 0
-    raise_least(sim, h)
-    processes(sim, tasks(sim, i).process).had_s = had_of(sim, i)
-    take(sim, run_queue(sim, h), i)
-    host.working -= 1
-    if running:
-        following = least_waiting(sim, h)
-        if following >= 0:
-            get_core(sim, following)
-    plan_slice(sim, h)
-
-
 @part
 def drop(sim: Any, i: int) -> None:
     """A task's work is over, or taken back; it keeps its place in a run queue."""
@@ -370,7 +228,7 @@ def stop(sim: Any, i: int) -> None:
         return
     catch_up_host(sim, host)
     if host.discipline == FAIR:
-        stop_fair(sim, h, i)
+        stop_fair(sim, h, task.process)
         return
     if host.last == i:
         host.last = task.prev
@@ -385,20 +243,15 @@ def set_cores(sim: Any, h: int, cores: int) -> None:
     """From now on so many cores."""
     host = hosts(sim, h)
     catch_up_host(sim, host)
+    if host.discipline == FAIR:
+        set_cores_fair(sim, h, cores)
+        return
     before, host.cores = min(host.working, host.cores), cores
     if host.discipline == CORES_SHARED:
         plan_host(sim, h)
         return
     after = min(host.working, cores)
     for _ in range(after, before):
-        if host.discipline == FAIR:
-            put_out(sim, most_running(sim, h))
-        else:
-            last_loses(sim, host)
+        last_loses(sim, host)
     for _ in range(before, after):
-        if host.discipline == FAIR:
-            get_core(sim, least_waiting(sim, h))
-        else:
-            next_gets(sim, h)
-    if host.discipline == FAIR:
-        plan_slice(sim, h)
+        next_gets(sim, h)

@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 from model.engines.compiled_events import MACHINERY, schedule, what_of_machinery
+from model.engines.compiled_fair import tick
 from model.engines.compiled_features import HOSTS, SHARING
-from model.engines.compiled_hosts import demand_of, drop, slice_over, start, stop, take_process
+from model.engines.compiled_hosts import catch_up_host, demand_of, drop, start, stop, take_process
 from model.engines.compiled_lists import NONE, append, join_heap, leave_heap, take, take_first
 from model.engines.compiled_tables import hosts, lines, processes, stations, tasks
 from model.engines.compiled_tasks import ON_HELD, QUEUED, RUNNING, SERVED, SHARED, WORKING, ready, wake_after
@@ -208,7 +209,8 @@ def cores_done(sim: Any, h: int) -> None:
     """The planned event of a host has come."""
     host = hosts(sim, h)
     if host.discipline == FAIR:
-        slice_over(sim, h)
+        catch_up_host(sim, host)
+        tick(sim, h)
     else:
         worked(sim, host.root)
 

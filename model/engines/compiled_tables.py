@@ -74,9 +74,14 @@ STATION = extended(
     i8="turns begun",
     f8="virtual_s since_s counted_s window_s gc_pause_s wake_s ageing_s speed",
 )
-PROCESS = record(f8="ran_s entered_s had_s", i8="turn", i4="station next collected awake held")
+PROCESS = record(
+    f8="ran_s entered_s had_s due_s owed_s", i4="station next collected awake held task before after place protected"
+)
 HOST_STATE = extended(
-    HOST_COUNTS, i4="discipline working last root plan", i8="turns", f8="speed slice_s virtual_s since_s least_s"
+    HOST_COUNTS,
+    i4="discipline working present running last root plan",
+    i8="turns",
+    f8="speed slice_s tick_s virtual_s since_s",
 )
 TOPIC = extended(
     TOPIC_COUNTS,

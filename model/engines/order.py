@@ -33,3 +33,14 @@ def system_key(index: int, part: int, number: int, kind: int) -> int:
 def batch_origin(topic: int, number: int) -> int:
     """The origin of batch `number` of a topic."""
     return BATCH_ORIGIN + (topic << 44) + number
+
+
+def until_tick_s(now_s: float, after_s: float, tick_s: float) -> float:
+    """How long it is to the first tick of a kernel that comes `after_s` from now or later; 0: it ticks whenever it is asked."""
+    if tick_s <= 0:
+        return after_s
+    at_s = now_s + after_s
+    tick = float(int(at_s / tick_s))
+    if tick * tick_s < at_s:
+        tick += 1
+    return max(0.0, tick * tick_s - now_s)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from model.engines.order import CORES, system_key
+from model.engines.order import CORES, system_key, until_tick_s
 from model.engines.plain_hosts import Process, run
 from model.recording import HostCounts
 from model.tables import CORES_SHARED, FAIR, WAKE_PREEMPTION
@@ -183,38 +183,42 @@ class SharedCores(_Host):
 
 
 class FairQueue(_Host):
-    """Who has had least of the cores goes first; who runs is put back a slice after the one that waits with the least."""
+    """Linux' scheduler: of those who are owed time, the one runs whose deadline is the earliest."""
 
     def __init__(self, engine: Plain, index: int) -> None:
         super().__init__(engine, index)
-        self.slice_s = float(engine.tables.hosts[index]["slice_s"])
+        row = engine.tables.hosts[index]
+        self.slice_s, self.tick_s = float(row["slice_s"]), float(row["tick_s"])
+        self.here: list[Process] = []  # those with work, in the order of coming, and those who linger
         self.running: list[Process] = []
-        self.waiting: list[Process] = []
-        self.least_s, self.turns, self.planned = 0.0, 0, 0
+        self.planned = 0
 
     def working(self) -> int:
         """How many processes have work."""
-        return len(self.running) + len(self.waiting)
+        return sum(not process.lingers for process in self.here)
 
     def _had_s(self, process: Process) -> float:
         return process.had_s + (self.env.now - process.since_s) if process in self.running else process.had_s
 
-    def _place(self, process: Process) -> tuple[float, int]:
-        return self._had_s(process), process.turn
+    def _mean_s(self) -> float:
+        """What everybody here has had on the average: who has had less is owed time."""
+        total_s = 0.0
+        for process in self.here:
+            total_s += self._had_s(process)
+        return total_s / len(self.here)
+
+    def _owed_s(self, process: Process) -> float:
+        most_s = max(2 * self.slice_s, self.tick_s)
+        return max(-most_s, min(most_s, self._mean_s() - self._had_s(process)))
 
     def set_cores(self, cores: int) -> None:
-        """Those who have had most stop, or those who have had least go on."""
+        """Those whose deadlines are nearest stop, or those whose turn it is go on."""
         self._advance()
         self.cores = cores
         while len(self.running) > cores:
-            self._push_out(max(self.running, key=self._place))
-        while self.waiting and len(self.running) < cores:
-            self._run(min(self.waiting, key=self._place))
+            self._put_out(self._soonest())
+        self._fill()
         self._plan()
-
-    def _raise_least(self) -> None:
-        if self.working():
-            self.least_s = max(self.least_s, min(map(self._had_s, self.running + self.waiting)))
 
     def start(self, process: Process, work_s: float) -> None:
         """The process wakes with this work, or goes on with it where it is."""
@@ -224,64 +228,119 @@ class FairQueue(_Host):
             process.had_s = self._had_s(process)
             run(self.engine, process, work_s)
             return
-        if process in self.waiting:
+        if process in self.here and not process.lingers:
             return
         self.counts.woken += 1
-        self._raise_least()
-        process.had_s, process.turn = max(process.had_s, self.least_s), self.turns
-        self.turns += 1
+        self._join(process)
         if len(self.running) < self.cores:
-            self._run(process)
-            return
-        first = max(self.running, key=self._place, default=None)
-        self.waiting.append(process)
-        if first is not None and process.had_s < self._had_s(first):
-            self.counts.preempted += 1
-            self._push_out(first)
-            self._run(process)
+            self._fill()
+        elif self.running:
+            self._look(process, at_tick=False)
         self._plan()
+
+    def _join(self, process: Process) -> None:
+        """It is owed what it was owed as it went to sleep; who had had too much then and lingers has to wait for that still."""
+        if process.lingers:
+            process.lingers = False
+            if self._mean_s() <= process.had_s:
+                return
+            self.here.remove(process)
+            process.owed_s = 0.0
+        process.had_s, present = 0.0, len(self.here)
+        if present > 0:
+            process.had_s = self._mean_s() - process.owed_s * (present + 1) / present
+        process.due_s = process.had_s + self.slice_s
+        self.here.append(process)
 
     def stop(self, process: Process) -> None:
-        """The process sleeps; who has had least gets its core, if it had one."""
+        """The process sleeps, but lingers if it has had more than the others; who is next gets its core, if it had one."""
         self._advance()
-        self._raise_least()
-        if process in self.waiting:
-            self.waiting.remove(process)
+        had_s, ran = self._had_s(process), process in self.running
+        if had_s > self._mean_s():
+            process.lingers = True
+            if had_s >= process.due_s:
+                process.due_s = had_s + self.slice_s
         else:
-            process.had_s = self._had_s(process)
+            process.owed_s = self._owed_s(process)
+            self.here.remove(process)
+        if ran:
+            process.had_s = had_s
             self.running.remove(process)
-            if self.waiting:
-                self._run(min(self.waiting, key=self._place))
+            self._fill()
         self._plan()
 
+    def _fill(self) -> None:
+        while len(self.running) < self.cores and (following := self._next(None)):
+            self._run(following)
+
+    def _next(self, also: Process | None) -> Process | None:
+        """Whose turn it is. Whoever lingers and is not ahead of the others any more goes, and is owed nothing."""
+        while (first := self._first(also)) and first.lingers:
+            self.here.remove(first)
+            first.lingers, first.owed_s = False, 0.0
+        return first
+
+    def _first(self, also: Process | None) -> Process | None:
+        """Of those without a core, and `also` one with a core, who is owed time and has the earliest deadline."""
+        found: Process | None = None
+        least: Process | None = None
+        mean_s = self._mean_s() if self.here else 0.0
+        for process in self.here:
+            if process in self.running and process is not also:
+                continue
+            had_s = self._had_s(process)
+            if least is None or had_s < self._had_s(least):
+                least = process
+            if had_s <= mean_s and (found is None or process.due_s < found.due_s):
+                found = process
+        return found or least
+
+    def _soonest(self) -> Process:
+        """Whose deadline is reached first of those who run."""
+        return min((p for p in self.here if p in self.running), key=lambda process: process.due_s - self._had_s(process))
+
+    def _look(self, woken: Process | None, *, at_tick: bool) -> None:
+        """Is it another's turn? Who has not reached his deadline and is owed time is not asked."""
+        running = self._soonest()
+        had_s = self._had_s(running)
+        if at_tick or had_s >= running.due_s:
+            running.due_s, running.protected = had_s + self.slice_s, False
+        if running.protected:
+            if had_s <= self._mean_s():
+                return
+            following = self._first(None)
+            if following is not woken:
+                return
+        else:
+            following = self._next(running)
+        if following is not None and following is not running:
+            self.counts.preempted += 1
+            self._put_out(running)
+            self._run(following)
+
     def _run(self, process: Process) -> None:
-        if process in self.waiting:
-            self.waiting.remove(process)
+        process.protected = True
         self.running.append(process)
         run(self.engine, process, process.work_s)
 
-    def _push_out(self, process: Process) -> None:
+    def _put_out(self, process: Process) -> None:
         process.epoch += 1
         process.had_s = self._had_s(process)
         process.work_s = max(0.0, process.work_s - (self.env.now - process.since_s))
         self.running.remove(process)
-        self.waiting.append(process)
 
     def _plan(self) -> None:
-        """When the slice of the one that has had most is over; what was planned before is void."""
+        """When one who runs is looked at while another waits: as its deadline has passed; what was planned before is void."""
         self.planned += 1
-        if self.waiting and self.running:
-            planned, least_s = self.planned, min(map(self._had_s, self.waiting))
-            left_s = max(0.0, least_s + self.slice_s - max(map(self._had_s, self.running)))
-            self.engine.later(left_s, system_key(self.index, 0, 0, CORES), lambda _: self._slice_over(planned))
+        if self.running and len(self.running) < self.working():
+            planned, soonest = self.planned, self._soonest()
+            left_s = until_tick_s(self.env.now, max(0.0, soonest.due_s - self._had_s(soonest)), self.tick_s)
+            self.engine.later(left_s, system_key(self.index, 0, 0, CORES), lambda _: self._tick(planned))
 
-    def _slice_over(self, planned: int) -> None:
+    def _tick(self, planned: int) -> None:
         if planned == self.planned:
             self._advance()
-            following = min(self.waiting, key=self._place)
-            self.counts.preempted += 1
-            self._push_out(max(self.running, key=self._place))
-            self._run(following)
+            self._look(None, at_tick=True)
             self._plan()
 
 

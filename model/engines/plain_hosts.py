@@ -22,14 +22,20 @@ if TYPE_CHECKING:
 class Process:
     """One server of a station."""
 
-    __slots__ = ("awake", "collected", "crew", "epoch", "had_s", "ran_s", "since_s", "task", "then", "turn", "work_s")
+    __slots__ = (
+        "awake", "collected", "crew", "due_s", "epoch", "had_s", "lingers", "owed_s", "protected", "ran_s", "since_s", "task",
+        "then", "work_s",
+    )  # fmt: skip
 
     def __init__(self, crew: Crew) -> None:
         self.crew, self.awake, self.epoch = crew, False, 0
         self.ran_s = -np.inf  # when it last had work: never
         self.collected = 0  # pieces of work since the last garbage collection
         self.work_s = self.since_s = 0.0
-        self.had_s, self.turn = 0.0, 0  # of a fair host's cores, and its place among those who have had as much
+        # on a fair host: what it has had of the cores and when that is enough, what it is owed while it sleeps; does it run until
+        # its deadline; is it still there, though it sleeps?
+        self.had_s = self.due_s = self.owed_s = 0.0
+        self.protected = self.lingers = False
         self.task: Task
         self.then: Callable[[], None]
 

@@ -1,8 +1,11 @@
 """Hosts, processes and held servers with exact clocks: constant work, instants worked out by hand."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from model.distributions import constant
+from model.engines.order import until_tick_s
 from model.hosts import linux_slice_s
 from model.network import (
     HOST_DISCIPLINES,
@@ -32,7 +35,7 @@ def asks(*instants, name="ask"):
     return [(instant, name) for instant in instants]
 
 
-def one_machine(discipline, *operations, cores=1, speed=1.0, stations=None, slice_s=1.0):
+def one_machine(discipline, *operations, cores=1, speed=1.0, stations=None, slice_s=1.0, tick_s=0.0):
     """An application of one process and a database of two backends on one machine; and a pool of one connection beside it."""
     stations = stations or (
         Station("app", host="machine", preempts=False),
@@ -40,7 +43,7 @@ def one_machine(discipline, *operations, cores=1, speed=1.0, stations=None, slic
         Station("pool"),
     )
     made = tuple(Operation(f"ask{number or ''}", steps) for number, steps in enumerate(operations))
-    return Network(made, stations, hosts=(Host("machine", cores, discipline, speed, slice_s=slice_s),))
+    return Network(made, stations, hosts=(Host("machine", cores, discipline, speed, slice_s=slice_s, tick_s=tick_s),))
 
 
 def host(record):
@@ -81,9 +84,17 @@ def test_a_second_core_and_back(discipline):
     assert host(record)["busy_area"] == 8
 
 
-def test_linux_ends_a_slice_at_a_tick():
-    assert linux_slice_s(2) == pytest.approx(0.0014 + 0.002)
-    assert linux_slice_s(64, tick_s=0.001) == pytest.approx(0.0028 + 0.0005)
+def test_linux_slices_grow_with_the_cores_up_to_eight():
+    assert [linux_slice_s(cores) for cores in (1, 2, 8, 64)] == pytest.approx([0.0007, 0.0014, 0.0028, 0.0028])
+
+
+@given(now_s=st.floats(0, 1e5), after_s=st.floats(0, 1e3), tick_s=st.sampled_from([0.001, 0.004, 0.01, 0.25]))
+def test_a_tick_comes_when_it_is_asked_for_or_less_than_one_later(now_s, after_s, tick_s):
+    assert until_tick_s(now_s, after_s, 0.0) == after_s
+    left_s = until_tick_s(now_s, after_s, tick_s)
+    assert after_s - 1e-9 <= left_s <= after_s + tick_s + 1e-9
+    ticks = (now_s + left_s) / tick_s
+    assert ticks == pytest.approx(round(ticks), abs=1e-6)
 
 
 def test_a_host_cannot_have_fewer_cores_than_none():
@@ -146,29 +157,43 @@ def test_a_woken_application_does_not_pre_empt_a_query():
     assert answered(run(network, [(0, "ask1"), (1, "ask")])) == [2, 3]
 
 
-def test_a_fair_queue_lets_those_run_who_have_had_least_a_slice_at_a_time():
-    # 0-1 the application alone; a query wakes with as much as it has had, and waits a slice: 1-2; 2-3 the query; 3-5
-    network = one_machine("fair", (serve("app", 4.0),), (serve("database"),))
+def test_a_fair_queue_lets_who_runs_reach_its_deadline_and_then_who_has_had_less():
+    # 0-1 the application alone; a query wakes, has had as much, and waits for a slice: 1-2; 2-2.75 the query; then the application
+    network = one_machine("fair", (serve("app", 4.0),), (serve("database", 0.75),))
     record = run(network, [(0, "ask"), (1, "ask1")])
-    assert answered(record) == [5, 3]
-    assert host(record) == {"cores": 1, "woken": 2, "preempted": 1, "busy_area": 5, "queue_area": 1 + 1}
+    assert answered(record) == [4.75, 2.75]
+    assert host(record) == {"cores": 1, "woken": 2, "preempted": 1, "busy_area": 4.75, "queue_area": 1 + 0.75}
 
 
-def test_on_a_fair_queue_who_wakes_pre_empts_one_who_has_had_more():
-    # 0-1 app; 1-2.5 query A, which has then had 1.5; query B wakes with 1, the least: 2.5-3; app (1) runs to 1.5 + 1: 3-4.5;
-    # query A (1.5) has 1.5 left: to 6; app has 1.5 left: to 7.5
-    network = one_machine("fair", (serve("app", 4.0),), (serve("database", 3.0),), (serve("database", 0.5),))
-    record = run(network, [(0, "ask"), (0, "ask1"), (2.5, "ask2")])
-    assert answered(record) == [7.5, 6, 3]
+def test_on_a_fair_queue_who_is_owed_time_pre_empts_as_it_wakes():
+    # The query of 0.5 waits until 1 and has had less than the average of (1 + 0.75) / 2 as it is done: owed 0.125 beside one other. At
+    # 1.5 the application has had 1.25 and the query 1.25 - 0.25; it runs at once, to 1.75. Then both have had 1.25. That of 2 waits.
+    network = one_machine("fair", (serve("app", 4.0),), (serve("database", 0.25),))
+    record = run(network, [(0, "ask"), (0.5, "ask1"), (1.5, "ask1"), (2, "ask1")])
+    assert answered(record) == [4.75, 1.25, 1.75, 2.75]
     assert host(record)["preempted"] == 3
 
 
-def test_on_a_fair_queue_nobody_saves_up_what_he_did_not_use():
-    # The backend sleeps from 1 to 9, and has then had no less than the application: it waits a slice. 9.75-11.25 the query;
-    # to 11.5 the page of 8, and to 12.75 that of 8.5; to 13.25 the query; to 14 the page.
-    network = one_machine("fair", (serve("app", 2.0),), (serve("database"),), (serve("database", 2.0),), slice_s=0.75)
-    record = run(network, [(0, "ask1"), *asks(2, 4, 6, 8, 8.5), (9, "ask2")])
-    assert answered(record) == [1, 4, 6, 8, 11.5, 14, 13.25]
+def test_on_a_fair_queue_nobody_saves_up_time_in_which_it_had_no_work():
+    # The application sleeps from 0.75 to 9; alone as it went, it is owed nothing: the query reaches its deadline first.
+    network = one_machine("fair", (serve("app", 0.75),), (serve("database", 2.0),))
+    assert answered(run(network, [(0, "ask"), (8.5, "ask1"), (9, "ask")])) == [0.75, 11.25, 10.25]
+
+
+def test_on_a_fair_queue_who_has_had_more_lingers_until_it_has_not():
+    # 2-3 query, 3-3.75 page: it has had 1.25, the query 1. Asked again at 4, it waits for the query's deadline at 4.75.
+    network = one_machine("fair", (serve("app", 0.75),), (serve("database", 3.0),))
+    arrivals = [(0, "ask"), (2, "ask1"), (2.5, "ask")]
+    assert answered(run(network, [*arrivals, (4, "ask")])) == [0.75, 6.5, 3.75, 5.5]
+    # Asked at 5, the query has had 2.25, and so has whoever comes now; its new deadline is beyond its end at 5.75
+    assert answered(run(network, [*arrivals, (5, "ask")])) == [0.75, 5.75, 3.75, 6.5]
+
+
+def test_a_deadline_is_noticed_at_a_tick_or_as_another_wakes():
+    network = one_machine("fair", (serve("app", 4.0),), (serve("database"),), slice_s=0.5, tick_s=2.0)
+    assert answered(run(network, [(0, "ask"), (0.25, "ask1")])) == [5, 3]
+    # at 1.5 the second query's waking ends the slice that was over at 0.5: the first runs, by 3 it has had more than the second
+    assert answered(run(network, [(0, "ask"), (0.25, "ask1"), (1.5, "ask1")])) == [6, 2.5, 3.5]
 
 
 # ---- several cores, speed
@@ -187,8 +212,8 @@ def test_three_processes_on_two_cores():
     network = one_machine("fifo", (serve("app", 2.0),), (serve("database", 2.0),), cores=2)
     assert answered(run(network, [(0, "ask"), (0, "ask1"), (0, "ask1")])) == [2, 2, 4]
     network = one_machine("fair", (serve("app", 2.0),), (serve("database", 2.0),), cores=2, slice_s=0.75)
-    # 0-0.75 application and A; then B for A, who came last; from 1.5 A for the application, which goes on as the others are done
-    assert answered(run(network, [(0, "ask"), (0, "ask1"), (0, "ask1")])) == [3.25, 2.75, 2.75]
+    # to 0.75 the application and A; to 1.5 it and B, to 2.25 A and B, then the application and A have 0.5 left; B to 3.25
+    assert answered(run(network, [(0, "ask"), (0, "ask1"), (0, "ask1")])) == [2.75, 2.75, 3.25]
     network = one_machine("wake_preemption", (serve("app", 2.0),), (serve("database", 2.0),), cores=2)
     assert answered(run(network, [(0, "ask"), (0.5, "ask1"), (1, "ask1")])) == [3.5, 2.5, 3]  # the application is pushed out, 1 to 2.5
 

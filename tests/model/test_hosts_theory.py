@@ -25,7 +25,7 @@ def shared(discipline, cores=1, speed=1.0, processes=MANY, pages_preempt=True, s
         Station("database", processes, host="machine"),
     )
     operations = (Operation("page", (Serve("app", PAGE),)), Operation("query", (Serve("database", QUERY),)))
-    return Network(operations, stations, hosts=(Host("machine", cores, discipline, speed, slice_s=slice_s),))
+    return Network(operations, stations, hosts=(Host("machine", cores, discipline, speed, slice_s=slice_s, tick_s=0.0),))
 
 
 def mean_s(network, operation, until_s=25_000.0, faster=1.0):

@@ -212,5 +212,5 @@ def test_a_server_that_is_held_is_kept_until_the_release_and_serves_whoever_hold
     assert [rows[name]["op"] for name in path(tables)[:-1]] == ops
     assert rows["ask/1/held/2/child/1"]["op"] == t.SERVE
     assert tables.stations[["host", "tracked", "first_cold", "colds"]].tolist() == [(-1, 0, 0, 0), (0, 1, 0, 0), (-1, 1, 0, 2)]
-    assert tables.hosts.tolist() == [(2, t.RUN_QUEUE, 3.0, 0.5)]
+    assert tables.hosts.tolist() == [(2, t.RUN_QUEUE, 3.0, 0.5, 0.004)]
     assert tables.colds.tolist() == [(1.0, 1.0), (2.0, 3.0)]

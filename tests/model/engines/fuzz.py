@@ -225,6 +225,7 @@ class Draw:
         return net.Host(
             f"h{number}", self.whole(1, 4), self.pick(net.HOST_DISCIPLINES), self.pick((1.0, 1.0, 0.5, 1.3)),
             slice_s=self.pick((0.25, 1.0) if self.grid else (0.0014, 0.05, 1.0)),
+            tick_s=self.pick((0.0, 0.5) if self.grid else (0.0, 0.004, 0.3)),
         )
 
     def topic(self, number: int) -> net.Topic:
