@@ -13,10 +13,8 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import math
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,7 +23,8 @@ from typing import TYPE_CHECKING, Any
 from loadtest import validate_found, validation
 from loadtest.arguments import Parser, duration_s, scenario_of
 from loadtest.observe import at_rate
-from loadtest.validation import DESIGN_LOAD, DESIGNS, EFFECTS, LOADS, NO_HOST, RANKINGS, STEADY, Plan, Planned, Run
+from loadtest.validate_document import document, say
+from loadtest.validation import DESIGN_LOAD, DESIGNS, LOADS, Plan, Planned, Run
 
 if TYPE_CHECKING:
     from loadtest.observing import Bench
@@ -88,10 +87,6 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def _say(text: str) -> None:
-    print(f"  {time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
-
-
 class Validation:
     """One validation, step by step."""
 
@@ -130,7 +125,7 @@ class Validation:
             others = validation.taken(steal_ratio(trace), trace.header["stalls"])
             if not others:
                 break
-            _say(f"{name}: {others}")
+            say(f"{name}: {others}")
         return self.out / "calibration" / name
 
     def calibrate(self) -> None:
@@ -139,14 +134,14 @@ class Validation:
 
         seen = observed(self.look(PILOT_PER_S, PILOT_S, self.seed + 1, "pilot", PILOT_BURST_S), with_spans=False)
         self.guess_per_s = max(1 - seen.background_ratio, 0.2) / max(seen.cpu_per_request_s, 1e-4)
-        _say(f"pilot: {seen.cpu_per_request_s * 1e6:.0f} us of CPU a request, a core for about {self.guess_per_s:.0f} requests/s")
+        say(f"pilot: {seen.cpu_per_request_s * 1e6:.0f} us of CPU a request, a core for about {self.guess_per_s:.0f} requests/s")
         folders = []
         for number, (ratio, burst_s) in enumerate(validation.CALIBRATION_RUNS):
             name = f"{'bursts-' * bool(burst_s)}{ratio:.0%}-{number}".replace("%", "")
             folders.append(self.calibration_run(ratio, burst_s, self.seed + 10 + number, name))
         self.take_over(folders)
         self.knee_per_s = self.knee(self.guess_per_s)
-        _say(f"the model's knee is at {self.knee_per_s:.0f} requests/s")
+        say(f"the model's knee is at {self.knee_per_s:.0f} requests/s")
 
     def calibrate_beside(self) -> None:
         """The same by the calibration runs that were made between the held-out ones, if any were: `calibrated-beside.toml`."""
@@ -224,7 +219,7 @@ class Validation:
         """How the host's speed went in a real run, as its CPU says; beyond the knee there is nothing that is not used: as its mean says."""
         from loadtest.given_machine import QUARTER_S, course_for
 
-        seed = _seed_of(self.plan, load)
+        seed = self.plan.seed_of(load)
         if load < 1 and run.work is not None:
             speed = self.scenario((), load).hosts[0].speed
             return course_for(
@@ -253,7 +248,7 @@ class Validation:
     def held_out(self, load: float, name: str) -> None:
         """One real run of a load, on a reference of its own: the embedded broker does more for a record the longer its log is."""
         with _told_if_it_fails(name), self.bench(self.base) as bench:
-            self.observe(bench, self.scenario((), load), self.seed + _seed_of(self.plan, load), load, "", name)
+            self.observe(bench, self.scenario((), load), self.seed + self.plan.seed_of(load), load, "", name)
 
     def observe(self, bench: Bench, scenario: Scenario, seed: int, load: float, design: str, name: str) -> None:
         """One real run; its spans are not kept."""
@@ -280,7 +275,7 @@ def _told_if_it_fails(what: str) -> Iterator[None]:
     try:
         yield
     except CompareError as error:
-        _say(f"{what}: {error}")
+        say(f"{what}: {error}")
 
 
 def steal_ratio(trace: Trace) -> float:
@@ -289,18 +284,8 @@ def steal_ratio(trace: Trace) -> float:
     return float((lines[-1]["steal_s"] - lines[0]["steal_s"]) / max(lines[-1]["at_s"] - lines[0]["at_s"], 1e-9))
 
 
-def _steady(course: Course) -> Course:
-    """As fast all through a run as it was on the average."""
-    takes = [one for _, one in course if one < math.inf]
-    return ((0.0, sum(takes) / len(takes)),) if takes else ()
-
-
 def _overrides(design: str) -> tuple[str, ...]:
     return next(one.overrides for one in DESIGNS if one.name == design)
-
-
-def _seed_of(plan: Plan, load: float) -> int:
-    return 100 + plan.loads.index(load)
 
 
 def run(work: Validation) -> tuple[dict[float, Any], dict[str, Any]]:
@@ -308,95 +293,24 @@ def run(work: Validation) -> tuple[dict[float, Any], dict[str, Any]]:
     plan = work.plan
     work.calibrate()
     designed = {name: work.foresee(DESIGN_LOAD, _overrides(name), 500) for name in plan.designs}
-    cells = {load: work.foresee(load, (), _seed_of(plan, load)) for load in plan.loads}
+    cells = {load: work.foresee(load, (), plan.seed_of(load)) for load in plan.loads}
     foreseen = {"knee_per_s": work.knee_per_s, "loads": {str(k): v for k, v in cells.items()}, "designs": designed}
     (work.out / "predictions.json").write_text(json.dumps(foreseen, indent=2) + "\n")
-    _say("predictions are written; now the real system")
+    say("predictions are written; now the real system")
     for number, planned in enumerate(plan.order, 1):
-        _say(f"run {number} of {len(plan.order)}")
+        say(f"run {number} of {len(plan.order)}")
         work.next_run(planned)
     for number, load in enumerate(validation.again(work.runs, plan.loads), 1):
-        _say("in place of a rejected run")
+        say("in place of a rejected run")
         work.held_out(load, f"load-{load:g}-again-{number}")
     for number, design in enumerate(plan.designs, 1):
-        _say(f"design {number} of {len(plan.designs)}: {design}")
+        say(f"design {number} of {len(plan.designs)}: {design}")
         scenario = work.scenario(_overrides(design), DESIGN_LOAD)
         for repeat in range(plan.design_repeats):
             name = f"design-{design.replace(' ', '-')}-{repeat + 1}"
             with _told_if_it_fails(name), work.bench(scenario) as bench:
                 work.observe(bench, scenario, work.seed + 500, DESIGN_LOAD, design, name)
     return cells, designed
-
-
-def document(work: Validation, cells: dict[float, dict[str, Any]], designed: dict[str, Any]) -> dict[str, Any]:
-    """Judge everything: cells, knee, rankings, effects. `cells` and `designed` were foreseen; now the model is calibrated beside."""
-    import numpy as np
-
-    from loadtest.traces import machine
-
-    plan, runs = work.plan, work.runs
-    validation.reject(runs)
-    rows: list[dict[str, Any]] = []
-    of_load = {load: [run for run in runs if run.load == load and not run.design] for load in plan.loads}
-    of_load = {load: mine for load, mine in of_load.items() if mine}
-    predicted = {load: work.predict(load, (), _seed_of(plan, load)) for load in of_load}
-    _say("how fast the host was in each run")
-    courses = {load: [work.given(run, load) for run in validation.shown_of(mine)] for load, mine in of_load.items()}
-
-    def by_cpu(load: float, without: str = "") -> list[dict[str, dict[str, Any]]]:
-        overrides, seed, host = EFFECTS.get(without, ()), _seed_of(plan, load), without != NO_HOST
-        given = [_steady(course) for course in courses[load]] if without == STEADY else courses[load]
-        return [work.foresee(load, overrides, seed, host=host, course=course) for course in given]
-
-    for load, mine in of_load.items():
-        beside = work.foresee(load, (), _seed_of(plan, load))
-        rows += validation.cell_rows(load, "", mine, cells[load], by_cpu(load), beside)
-    for design in plan.designs:
-        mine = [run for run in runs if run.design == design]
-        rows += validation.cell_rows(DESIGN_LOAD, design, mine, designed[design])
-    held_out = [row for row in rows if not row["design"]]
-    effects = []
-    for effect in EFFECTS:
-        _say(effect)
-        without: list[dict[str, Any]] = []
-        for load, mine in of_load.items():
-            if load < 0.8:
-                without += validation.cell_rows(load, "", mine, cells[load], by_cpu(load, effect))
-        effects.append({"effect": effect, "medians": validation.medians(without, "load")})
-    top = max(plan.loads)
-    saturated = [run for run in runs if run.load == top and not run.design]
-    return {
-        "made_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "machine": machine(),
-        "scenario": work.base.name,
-        "plan": plan.document(),
-        "calibration": work.notes,
-        "knee": {
-            "predicted_per_s": work.knee_per_s,
-            "at_load": top,
-            "real_per_s": [sum(c["per_s"] for c in run.cells.values() if c["kind"] == "operation") for run in saturated],
-            "model_per_s": sum(c["per_s"] for c in cells[top].values() if c["kind"] == "operation"),
-        },
-        "medians": validation.medians(held_out),
-        "medians_of_loads": validation.medians(held_out, "load"),
-        "effects": effects,
-        "rankings": [
-            validation.rank(one, designed, {name: [r for r in runs if r.design == name and not r.rejected] for name in plan.designs})
-            for one in RANKINGS
-        ],
-        "cpu_per_request_us": {
-            str(load): {
-                "predicted": work.cpu_per_request_s(predicted[load]) * 1e6,
-                "real": float(np.median([run.cpu_per_request_s for run in validation.shown_of(mine)])) * 1e6,
-            }
-            for load, mine in of_load.items()
-        },
-        "rejected": sum(bool(run.rejected) for run in runs),
-        "runs": [
-            {k: v for k, v in dataclasses.asdict(run).items() if k not in ("cells", "course", "work")} for run in runs
-        ],
-        "rows": rows,
-    }  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -420,7 +334,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     count = 1 + len(validation.CALIBRATION_RUNS) + len(plan.order) + len(plan.designs) * plan.design_repeats
     about_s = count * (plan.run_s + PER_RUN_S) + 60
     if not arguments.judge:
-        _say(f"{count} runs of {plan.run_s:g} s, each on a reference of its own: about {about_s / 60:.0f} minutes")
+        say(f"{count} runs of {plan.run_s:g} s, each on a reference of its own: about {about_s / 60:.0f} minutes")
     try:
         from loadtest import validate_report
 

@@ -167,6 +167,10 @@ class Plan:
         rng.shuffle(shuffled)
         return cls(loads, repeats, run_s, seed, tuple(shuffled), design_repeats, tuple(order))
 
+    def seed_of(self, load: float) -> int:
+        """What is added to the seed for the arrivals of a load, the same in all of its runs."""
+        return 100 + self.loads.index(load)
+
     def document(self) -> dict[str, Any]:
         """For JSON."""
         return {**asdict(self), "rules": RULES, "aims": AIMS, "calibration": CALIBRATION_RUNS, "beside": BESIDE_RUNS}
