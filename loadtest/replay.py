@@ -16,11 +16,15 @@ from typing import TYPE_CHECKING
 from loadtest.arguments import Parser, as_file, scenario_of
 
 if TYPE_CHECKING:
+    import pandas as pd
     import simpy
 
     from loadtest.traces import Trace
     from model.control import Controllable, Course, Process
     from model.engines.choose import EngineName
+    from model.network import Network
+    from model.part import Floats, Ids
+    from model.population import FollowGraph
     from model.scenario import Scenario
 
 EXAMPLES = """examples:
@@ -75,21 +79,7 @@ def replay(
     rows, header = trace.rows, trace.header
     graph = platform.build_graph(scenario.population, header["graph_seed"] if graph_seed is None else graph_seed)
     network = platform.build_network(scenario)
-    names = network.names("operations")
-    users = rows.user.to_numpy(np.int64)
-    if len(users) and users.max() >= graph.users:
-        raise ValueError(f"user {users.max()} of the trace is none of the {graph.users} of {scenario.name}")
-    operation = np.zeros(len(rows), "i4")
-    attributes = np.zeros((len(rows), len(network.attributes)))
-    for name, part in rows.groupby("operation", sort=True):
-        if name not in names:
-            raise ValueError(f"the model has no operation {name}, of which the trace has {len(part):,} requests")
-        places = part.index.to_numpy()
-        operation[places] = names.index(str(name))
-        halves = np.full(len(part), 0.5)  # they choose nothing here: users and posts are the trace's
-        found = platform.request_attributes(scenario, graph, str(name), users[places], halves, part.post.to_numpy(float))
-        for attribute, values in found.items():
-            attributes[places, network.attributes.index(attribute)] = values
+    operation, attributes = _arrivals(rows, scenario, network, graph)
     seed = int(header["seed"]) if seed is None else seed
     env = make_environment(engine)
     runner = engine_for(engine, lower(network, seed), env, 0.0)
@@ -111,7 +101,7 @@ def replay(
     for code, text in ((OK, "ok"), (REJECTED, "rejected"), (TIMED_OUT, "timed_out")):
         outcome[:came][done & (record.outcome == code)] = text
     columns = (
-        rows.operation, users, intended_s, intended_s, answered_s, answered_s - intended_s, outcome,
+        rows.operation, rows.user.astype("int64"), intended_s, intended_s, answered_s, answered_s - intended_s, outcome,
         np.where(outcome == "ok", 200, 0), rows.post,
     )  # fmt: skip
     replayed = {
@@ -133,6 +123,29 @@ def replay(
         **({"host_busy_s": busy} if busy else {}),
     }
     return Trace(replayed, pd.DataFrame(dict(zip(COLUMNS, columns, strict=True))), milestones_of(results, 0.0))
+
+
+def _arrivals(rows: pd.DataFrame, scenario: Scenario, network: Network, graph: FollowGraph) -> tuple[Ids, Floats]:
+    """The operation of each of a trace's requests, by number, and its attributes. Raises `ValueError` if the model has no such ones."""
+    import numpy as np
+
+    from model.platform import request_attributes
+
+    names, users = network.names("operations"), rows.user.to_numpy(np.int64)
+    if len(users) and users.max() >= graph.users:
+        raise ValueError(f"user {users.max()} of the trace is none of the {graph.users} of {scenario.name}")
+    operation = np.zeros(len(rows), "i4")
+    attributes = np.zeros((len(rows), len(network.attributes)))
+    for name, part in rows.groupby("operation", sort=True):
+        if name not in names:
+            raise ValueError(f"the model has no operation {name}, of which the trace has {len(part):,} requests")
+        places = part.index.to_numpy()
+        operation[places] = names.index(str(name))
+        halves = np.full(len(part), 0.5)  # they choose nothing here: users and posts are the trace's
+        found = request_attributes(scenario, graph, str(name), users[places], halves, part.post.to_numpy(float))
+        for attribute, values in found.items():
+            attributes[places, network.attributes.index(attribute)] = values
+    return operation, attributes
 
 
 def _look(env: simpy.Environment, engine: Controllable, every_s: float, seen: list[tuple[float, float]]) -> Process:
