@@ -396,7 +396,7 @@ def _waits(
     made: Calibration, isolated: dict[str, list[Span]], edges_s: Sequence[tuple[float, float]], waited_s: Sequence[float]
 ) -> None:
     """Delays: what is left once CPU is subtracted, of operations and batches while no other one ran in any process."""
-    append_s = made.times["broker_record"].mean_s
+    append_s = made.times["broker_record"].mean_s + made.times["producer_record"].mean_s
     made.times["kafka_acknowledgement"] = estimate(max(value - append_s, 0.0) for value in waited_s)
     made.times["kafka_commit"] = estimate(
         child.took_s for group in WORKERS for span in isolated[group] for child in span.children

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from loadtest.traces import Trace
     from model.control import Course
 
-QUARTER_S = 0.25
+LOOK_S = 0.05
+"""Between two looks at how long the model's cores have been busy; the system's counters are read every quarter of a second."""
 REQUESTS = 100
 """Fewer say little about what one costs: half of it is a request's coefficient of variation."""
 ROUNDS, DRAWS, STEP = 6, 2, 0.8
@@ -40,10 +41,11 @@ class Work:
     finished: Floats
 
 
-def edges_of(trace: Trace) -> Floats:
-    """Where the pieces begin and end."""
-    quarters = max(round(REQUESTS * trace.duration_s / max(len(trace.rows), 1) / QUARTER_S), 1)
-    return np.arange(0.0, trace.duration_s + 1e-9, quarters * QUARTER_S)
+def edges_of(at_s: Floats, trace: Trace) -> Floats:
+    """Where the pieces begin and end, of the instants `at_s` at which it was looked: in between, nothing is known for sure."""
+    within = at_s[(at_s >= 0) & (at_s <= trace.duration_s)]
+    apart = trace.duration_s / max(len(within), 1)
+    return within[:: max(round(REQUESTS * trace.duration_s / max(len(trace.rows), 1) / apart), 1)]
 
 
 def finished_in(trace: Trace, edges_s: Floats) -> Floats:
@@ -53,8 +55,9 @@ def finished_in(trace: Trace, edges_s: Floats) -> Floats:
 
 def work_of(trace: Trace, idle_ratio: dict[str, float]) -> Work:
     """What the networked processes did in an observed run."""
-    lines, edges_s = trace.lines("counters.jsonl"), edges_of(trace)
+    lines = trace.lines("counters.jsonl")
     at_s = np.array([line["at_s"] for line in lines]) - float(trace.header["start_epoch_s"])
+    edges_s = edges_of(at_s, trace)
     used = {role: one for role, one in cpu_by_role(lines).items() if role in NETWORKED}
     idle = sum(idle_ratio.get(role, 0.0) for role in used)
     cpu_s = np.diff(np.interp(edges_s, at_s, sum(used.values(), np.zeros(len(at_s))))) - idle * np.diff(edges_s)

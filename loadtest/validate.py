@@ -97,6 +97,7 @@ class Validation:
         self.cores = Cores.here()
         self.seed = scenario.run.seed
         self.calibrated = out / "calibrated.toml"
+        self.before: list[Path] = []
         self.beside: list[Path] = []
         self.guess_per_s = self.knee_per_s = 0.0
         self.runs: list[Run] = []
@@ -135,19 +136,18 @@ class Validation:
         seen = observed(self.look(PILOT_PER_S, PILOT_S, self.seed + 1, "pilot", PILOT_BURST_S), with_spans=False)
         self.guess_per_s = max(1 - seen.background_ratio, 0.2) / max(seen.cpu_per_request_s, 1e-4)
         say(f"pilot: {seen.cpu_per_request_s * 1e6:.0f} us of CPU a request, a core for about {self.guess_per_s:.0f} requests/s")
-        folders = []
         for number, (ratio, burst_s) in enumerate(validation.CALIBRATION_RUNS):
             name = f"{'bursts-' * bool(burst_s)}{ratio:.0%}-{number}".replace("%", "")
-            folders.append(self.calibration_run(ratio, burst_s, self.seed + 10 + number, name))
-        self.take_over(folders)
+            self.before.append(self.calibration_run(ratio, burst_s, self.seed + 10 + number, name))
+        self.take_over(self.before)
         self.knee_per_s = self.knee(self.guess_per_s)
         say(f"the model's knee is at {self.knee_per_s:.0f} requests/s")
 
     def calibrate_beside(self) -> None:
-        """The same by the calibration runs that were made between the held-out ones, if any were: `calibrated-beside.toml`."""
+        """The same by all calibration runs, those between the held-out ones too, if any were: `calibrated-beside.toml`."""
         if self.beside:
             self.calibrated = self.out / "calibrated-beside.toml"
-            self.take_over(self.beside)
+            self.take_over([*self.before, *self.beside])
 
     def take_over(self, folders: Sequence[Path]) -> None:
         """Calibrate the model from these runs."""
@@ -217,14 +217,14 @@ class Validation:
 
     def given(self, run: Run, load: float) -> Course:
         """How the host's speed went in a real run, as its CPU says; beyond the knee there is nothing that is not used: as its mean says."""
-        from loadtest.given_machine import QUARTER_S, course_for
+        from loadtest.given_machine import LOOK_S, course_for
 
         seed = self.plan.seed_of(load)
         if load < 1 and run.work is not None:
             speed = self.scenario((), load).hosts[0].speed
             return course_for(
                 run.work, run.course, speed,
-                lambda course, draw: self.predict(load, (), seed, draw=100 + draw, course=course, look_s=QUARTER_S),
+                lambda course, draw: self.predict(load, (), seed, draw=100 + draw, course=course, look_s=LOOK_S),
             )  # fmt: skip
         slower = run.cpu_per_request_s / self.cpu_per_request_s(self.predict(load, (), seed))
         return tuple((at_s, takes * slower) for at_s, takes in run.course or ((0.0, 1.0),))

@@ -38,8 +38,8 @@ def take_up(work: Validation) -> tuple[dict[float, Cells], dict[str, Cells]]:
     work.graph = build_graph(work.base.population, work.seed)
     made = sorted(folder for folder in (work.out / "calibration").iterdir() if folder.name != "pilot")
     work.beside = [folder for folder in made if folder.name.startswith("beside-") and (folder / "counters.jsonl").is_file()]
-    before = [traces.read(folder) for folder in made if not folder.name.startswith("beside-")]
-    work.idle_ratio = pooled_idle([observed(trace, with_spans=False) for trace in before])
+    work.before = [folder for folder in made if not folder.name.startswith("beside-")]
+    work.idle_ratio = pooled_idle([observed(traces.read(folder), with_spans=False) for folder in work.before])
     designs = {design.replace(" ", "-"): design for design in work.plan.designs}
     for folder in sorted((work.out / "runs").iterdir()):
         kind, _, rest = folder.name.partition("-")

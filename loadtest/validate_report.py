@@ -140,7 +140,7 @@ def about(made: dict[str, Any]) -> list[str]:
         f"({made['rejected'] / max(len(made['runs']), 1):.0%}). Rules, fixed before: {'; '.join(plan['rules'])}.",
         *(f"calibration at {note}" for note in made["calibration"]),
         _knee(made),
-        "Calibrated beside: predicted by calibration runs that were made between the held-out ones",
+        "Calibrated beside: predicted by all calibration runs, those between the held-out ones too",
         "Given the machine: the same, each run held against the model on a host that was so fast in each quarter of a second that a "
         "finished request costs it the CPU which it cost the system; within it as slow, or away, as a fixed piece of work on the core was",
     ]

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from loadtest.given_machine import Work, course_for, edges_of, finished_in, work_of
+from loadtest.given_machine import LOOK_S, Work, course_for, edges_of, finished_in, work_of
 from loadtest.observe import at_rate
 from loadtest.replay import replay
 from loadtest.traces import Trace
@@ -41,13 +41,13 @@ def arrivals(scenario, tmp_path_factory):
 
 
 def ran(scenario, arrivals, course, draw):
-    return replay(arrivals, scenario, seed=draw, course=course, look_s=0.25)
+    return replay(arrivals, scenario, seed=draw, course=course, look_s=LOOK_S)
 
 
 def seen(trace, speed):
     """What counters would have told of a run of the model."""
-    edges_s = edges_of(trace)
     at_s, busy_s = np.array(trace.header["host_busy_s"]).T
+    edges_s = edges_of(at_s[::5], trace)
     return Work(edges_s, np.diff(np.interp(edges_s, at_s, busy_s)) * speed, finished_in(trace, edges_s))
 
 
