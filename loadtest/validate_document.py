@@ -27,6 +27,10 @@ def _steady(course: Course) -> Course:
     return ((0.0, sum(takes) / len(takes)),) if takes else ()
 
 
+def _answered_per_s(cells: dict[str, dict[str, Any]]) -> float:
+    return float(sum(cell["per_s"] for cell in cells.values() if cell["kind"] == "operation"))
+
+
 def document(work: Validation, cells: dict[float, dict[str, Any]], designed: dict[str, Any]) -> dict[str, Any]:
     """Judge everything: cells, knee, rankings, effects. `cells` and `designed` were foreseen; now the model is calibrated beside."""
     import numpy as np
@@ -47,9 +51,10 @@ def document(work: Validation, cells: dict[float, dict[str, Any]], designed: dic
         given = [_steady(course) for course in courses[load]] if without == STEADY else courses[load]
         return [work.foresee(load, overrides, seed, host=host, course=course) for course in given]
 
+    given = {load: by_cpu(load) for load in of_load}
     for load, mine in of_load.items():
         beside = work.foresee(load, (), plan.seed_of(load))
-        rows += validation.cell_rows(load, "", mine, cells[load], by_cpu(load), beside)
+        rows += validation.cell_rows(load, "", mine, cells[load], given[load], beside)
     for design in plan.designs:
         mine = [run for run in runs if run.design == design]
         rows += validation.cell_rows(DESIGN_LOAD, design, mine, designed[design])
@@ -63,7 +68,7 @@ def document(work: Validation, cells: dict[float, dict[str, Any]], designed: dic
                 without += validation.cell_rows(load, "", mine, cells[load], by_cpu(load, effect))
         effects.append({"effect": effect, "medians": validation.medians(without, "load")})
     top = max(plan.loads)
-    saturated = [run for run in runs if run.load == top and not run.design]
+    saturated = validation.shown_of(of_load.get(top, []))
     return {
         "made_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "machine": machine(),
@@ -73,8 +78,9 @@ def document(work: Validation, cells: dict[float, dict[str, Any]], designed: dic
         "knee": {
             "predicted_per_s": work.knee_per_s,
             "at_load": top,
-            "real_per_s": [sum(c["per_s"] for c in run.cells.values() if c["kind"] == "operation") for run in saturated],
-            "model_per_s": sum(c["per_s"] for c in cells[top].values() if c["kind"] == "operation"),
+            "real_per_s": [_answered_per_s(run.cells) for run in saturated],
+            "model_per_s": _answered_per_s(cells[top]),
+            "given_per_s": [_answered_per_s(one) for one in given.get(top, [])],
         },
         "medians": validation.medians(held_out),
         "medians_of_loads": validation.medians(held_out, "load"),

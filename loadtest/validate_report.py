@@ -124,10 +124,10 @@ _TITLES = {
 
 def _knee(made: dict[str, Any]) -> str:
     knee = made["knee"]
-    real = ", ".join(f"{value:.0f}" for value in knee["real_per_s"]) or "–"
+    real, given = (", ".join(f"{value:.0f}" for value in knee[of]) or "–" for of in ("real_per_s", "given_per_s"))
     return (
         f"Knee: predicted at {knee['predicted_per_s']:.0f} requests/s. At {knee['at_load']:.0%} of it the model answers "
-        f"{knee['model_per_s']:.0f}/s, the reference {real}/s."
+        f"{knee['model_per_s']:.0f}/s, the reference {real}/s, the model given each run's CPU per request {given}/s."
     )
 
 

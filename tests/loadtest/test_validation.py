@@ -176,7 +176,8 @@ def test_the_page_shows_every_cell_and_escapes(tmp_path):
     plan = Plan.make((0.3,), 2, 10.0, 1, (), 1)
     made = {
         "made_at": "2026-01-01", "machine": {"processor": "p", "system": "s", "python": "3"}, "plan": plan.document(),
-        "calibration": ["30 requests/s"], "knee": {"predicted_per_s": 300, "at_load": 1.1, "model_per_s": 290, "real_per_s": [280.0]},
+        "calibration": ["30 requests/s"],
+        "knee": {"predicted_per_s": 300, "at_load": 1.1, "model_per_s": 290, "real_per_s": [280.0], "given_per_s": [284.0]},
         "medians": validation.medians(rows), "medians_of_loads": validation.medians(rows, "load"),
         "effects": [{"effect": "the whole model", "medians": validation.medians(rows)}],
         "rankings": [{"question": "a against b", "outcome": "not measured"}], "rejected": 0,
@@ -189,6 +190,7 @@ def test_the_page_shows_every_cell_and_escapes(tmp_path):
     assert not re.search(r"(src|href)=", page)
     lines = (tmp_path / "validation.md").read_text().splitlines()
     assert sum(line.startswith("| <b> | feed.open") for line in lines) == len(rows)
+    assert any("the reference 280/s, the model given each run's CPU per request 284/s" in line for line in lines)
     assert json.loads((tmp_path / "validation.json").read_text())["rows"][0]["name"] == "feed.open"
     assert len((tmp_path / "validation.csv").read_text().splitlines()) == len(rows) + 1
 
