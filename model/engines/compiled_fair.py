@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from model.engines import order
 from model.engines.compiled_events import MACHINERY, schedule, what_of_machinery, what_of_task, whose_task
 from model.engines.compiled_lists import NONE
 from model.engines.compiled_tables import hosts, processes, tasks
@@ -33,16 +34,7 @@ def lose_core(sim: Any, i: int) -> None:
     task.wake = 0
 
 
-@part
-def until_tick_s(now_s: float, after_s: float, tick_s: float) -> float:
-    """As in `order.py`."""
-    if tick_s <= 0.0:
-        return after_s
-    at_s = now_s + after_s
-    tick = float(int(at_s / tick_s))
-    if tick * tick_s < at_s:
-        tick += 1.0
-    return max(0.0, tick * tick_s - now_s)
+until_tick_s = part(order.until_tick_s)
 
 
 @part
