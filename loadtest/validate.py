@@ -216,18 +216,15 @@ class Validation:
         return median_cells([cells_of(self.predict(load, overrides, seed, draw=draw, **how)) for draw in draws])
 
     def given(self, run: Run, load: float) -> Course:
-        """How the host's speed went in a real run, as its CPU says; beyond the knee there is nothing that is not used: as its mean says."""
+        """How the host's speed went in a real run, as its CPU says."""
         from loadtest.given_machine import LOOK_S, course_for
 
-        seed = self.plan.seed_of(load)
-        if load < 1 and run.work is not None:
-            speed = self.scenario((), load).hosts[0].speed
-            return course_for(
-                run.work, run.course, speed,
-                lambda course, draw: self.predict(load, (), seed, draw=100 + draw, course=course, look_s=LOOK_S),
-            )  # fmt: skip
-        slower = run.cpu_per_request_s / self.cpu_per_request_s(self.predict(load, (), seed))
-        return tuple((at_s, takes * slower) for at_s, takes in run.course or ((0.0, 1.0),))
+        assert run.work is not None  # `judge` has made it
+        seed, speed = self.plan.seed_of(load), self.scenario((), load).hosts[0].speed
+        return course_for(
+            run.work, run.course, speed,
+            lambda course, draw: self.predict(load, (), seed, draw=100 + draw, course=course, look_s=LOOK_S),
+        )  # fmt: skip
 
     def cpu_per_request_s(self, replayed: Trace) -> float:
         """What the model's host did for each request of a run, background left out."""
@@ -249,6 +246,14 @@ class Validation:
         """One real run of a load, on a reference of its own: the embedded broker does more for a record the longer its log is."""
         with _told_if_it_fails(name), self.bench(self.base) as bench:
             self.observe(bench, self.scenario((), load), self.seed + self.plan.seed_of(load), load, "", name)
+
+    def try_design(self, design: str, first: int = 1) -> None:
+        """The real runs of a design; `first` is the number of the first."""
+        scenario = self.scenario(_overrides(design), DESIGN_LOAD)
+        for repeat in range(first, first + self.plan.design_repeats):
+            name = f"design-{design.replace(' ', '-')}-{repeat}"
+            with _told_if_it_fails(name), self.bench(scenario) as bench:
+                self.observe(bench, scenario, self.seed + 500, DESIGN_LOAD, design, name)
 
     def observe(self, bench: Bench, scenario: Scenario, seed: int, load: float, design: str, name: str) -> None:
         """One real run; its spans are not kept."""
@@ -305,11 +310,10 @@ def run(work: Validation) -> tuple[dict[float, Any], dict[str, Any]]:
         work.held_out(load, f"load-{load:g}-again-{number}")
     for number, design in enumerate(plan.designs, 1):
         say(f"design {number} of {len(plan.designs)}: {design}")
-        scenario = work.scenario(_overrides(design), DESIGN_LOAD)
-        for repeat in range(plan.design_repeats):
-            name = f"design-{design.replace(' ', '-')}-{repeat + 1}"
-            with _told_if_it_fails(name), work.bench(scenario) as bench:
-                work.observe(bench, scenario, work.seed + 500, DESIGN_LOAD, design, name)
+        work.try_design(design)
+    for design in validation.unmeasured(work.runs, plan.designs):
+        say(f"in place of rejected runs: {design}")
+        work.try_design(design, plan.design_repeats + 1)
     return cells, designed
 
 

@@ -45,7 +45,8 @@ RULES = (
     f"a fixed piece of work on that core, done 200 times a second, takes 1.3 times as long as it does mostly in more than "
     f"{SLOW_MOST_RATIO:.0%} of the quarter seconds",
     f"the CPU probe more than {PROBE_MOST_RATIO:.0%} off the median of all runs",
-    f"rejected runs are made once more after all others, at most {AGAIN_MOST}; calibration runs up to {ATTEMPTS} times for these",
+    f"rejected runs are made once more after all others, at most {AGAIN_MOST}, and designs of which none was kept; "
+    f"calibration runs up to {ATTEMPTS} times for these",
 )
 
 
@@ -243,6 +244,15 @@ def again(runs: list[Run], loads: tuple[float, ...]) -> list[float]:
     for run in runs:
         run.rejected = ""
     return sorted(missing)[:AGAIN_MOST]
+
+
+def unmeasured(runs: list[Run], designs: tuple[str, ...]) -> list[str]:
+    """Designs of which no run was kept."""
+    reject(runs)
+    kept = {run.design for run in runs if not run.rejected}
+    for run in runs:
+        run.rejected = ""
+    return [design for design in designs if design not in kept]
 
 
 def shown_of(runs: list[Run]) -> list[Run]:

@@ -77,6 +77,12 @@ def test_verdicts(runs, predicted_s, verdict):
     assert "per_s" in found
 
 
+def test_a_design_of_which_no_run_was_kept_is_unmeasured():
+    runs = [run_at(design="push"), run_at(design="push", steal=0.2), run_at(design="pool 1", steal=0.2)]
+    assert validation.unmeasured(runs, ("push", "pool 1", "pool 4")) == ["pool 1", "pool 4"]
+    assert not any(run.rejected for run in runs)
+
+
 def test_each_run_is_held_against_the_model_at_its_own_cpu():
     runs = [run_at(mean_s=m) for m in (0.010, 0.020, 0.040)]
     at_their_cpu = [run_at(mean_s=m).cells for m in (0.011, 0.021, 0.080)]
