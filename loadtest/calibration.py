@@ -161,7 +161,7 @@ def calibrate(traces: Sequence[Trace], linger_s: float) -> Calibration:
     edges_s = [edge for run in runs for s in run.spans if id(s) in lone and (edge := _edges_s(run, s)) is not None]
     cold = cold_of(runs, bursts, tuple(OPERATIONS), _api(made, roots, isolated, edges_s, cpu_s["api"], requests))
     waited_s = _broker(made, broker_work(every), undisturbed, linger_s)
-    appended = sum(len(roots[name]) for name in APPENDS)
+    appended = sum(len(roots[name]) for name in APPENDS) if cpu_s[PRODUCER] > 0 else 0  # counters of before know no threads
     thread_s = cpu_s[PRODUCER] / max(appended, 1)
     made.times["producer_record"] = Estimate(thread_s, appended, thread_s, thread_s, 0.3)
     _database(made, spans, runs, cpu_s["postgres"], roots["interaction_workers"])

@@ -219,7 +219,7 @@ class Validation:
         """How the host's speed went in a real run, as its CPU says."""
         from loadtest.given_machine import LOOK_S, course_for
 
-        assert run.work is not None  # `judge` has made it
+        assert run.work is not None  # `run_of` has told it
         seed, speed = self.plan.seed_of(load), self.scenario((), load).hosts[0].speed
         return course_for(
             run.work, run.course, speed,
@@ -264,12 +264,10 @@ class Validation:
     def judge(self, trace: Trace, load: float, design: str) -> None:
         """A held-out run has been made."""
         from loadtest.cells import cells_of
-        from loadtest.given_machine import work_of
         from loadtest.observed_run import observed
 
         seen = observed(trace, with_spans=False, idle_ratio=self.idle_ratio)
-        run = validation.run_of(load, design, cells_of(trace), seen, steal_ratio(trace))
-        self.runs.append(dataclasses.replace(run, work=work_of(trace, seen.idle_ratio)))
+        self.runs.append(validation.run_of(load, design, cells_of(trace), seen, steal_ratio(trace)))
 
 
 @contextmanager

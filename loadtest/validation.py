@@ -209,13 +209,15 @@ def taken(steal_ratio: float, stalls: Stalls | None) -> str:
 
 def run_of(load: float, design: str, cells: dict[str, dict[str, Any]], seen: Observed, steal_ratio: float) -> Run:
     """What a run of the reference came to."""
+    from loadtest.given_machine import work_of
+
     header, rows = seen.trace.header, seen.trace.rows
     asked = rows[rows.intended_s >= header["warmup_s"]]
     answered = int(((asked.outcome == "ok") & (asked.finished_s < header["duration_s"])).sum())
     busy = sum(seen.cpu_s.values()) / seen.window_s + seen.background_ratio
     return Run(
         load, design, cells, seen.cpu_per_request_s, busy, answered / max(len(asked), 1), header["late_ratio"], steal_ratio,
-        seen.probe_s, header.get("stalls"), course_of(seen.trace),
+        seen.probe_s, header.get("stalls"), course_of(seen.trace), work_of(seen.trace, seen.idle_ratio),
     )  # fmt: skip
 
 

@@ -131,7 +131,7 @@ def _open(scenario: Scenario) -> Operation:
         read = asked(scenario, "database_author_posts")
         newest = Lookup(AUTHOR_CACHE, "pulled_author", miss=(*read, *ask_cache))
         page = (Branch((Arm("pulls", (*ask_cache, newest)),)), *page)
-    if cached:
+    if cached:  # who finds the page there had no connection to give back; who does not is told as if it took no turns
         page = (*ask_cache, Lookup(PAGE_CACHE, "reader", miss=(*page, *ask_cache)), *resumed(scenario, "api_feed_answer"))
     return Operation(
         "feed.open",

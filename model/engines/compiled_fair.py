@@ -239,8 +239,7 @@ def stop_fair(sim: Any, h: int, p: int) -> None:
         if had_s >= process.due_s:
             process.due_s = had_s + host.slice_s
     else:
-        most_s = max(2.0 * host.slice_s, host.tick_s)
-        process.owed_s = max(-most_s, min(most_s, mean_s - had_s))
+        process.owed_s = min(max(2.0 * host.slice_s, host.tick_s), mean_s - had_s)
         leave(sim, host, p)
     host.working -= 1
     if ran:

@@ -207,10 +207,6 @@ class FairQueue(_Host):
             total_s += self._had_s(process)
         return total_s / len(self.here)
 
-    def _owed_s(self, process: Process) -> float:
-        most_s = max(2 * self.slice_s, self.tick_s)
-        return max(-most_s, min(most_s, self._mean_s() - self._had_s(process)))
-
     def set_cores(self, cores: int) -> None:
         """Those whose deadlines are nearest stop, or those whose turn it is go on."""
         self._advance()
@@ -255,13 +251,13 @@ class FairQueue(_Host):
     def stop(self, process: Process) -> None:
         """The process sleeps, but lingers if it has had more than the others; who is next gets its core, if it had one."""
         self._advance()
-        had_s, ran = self._had_s(process), process in self.running
-        if had_s > self._mean_s():
+        had_s, mean_s, ran = self._had_s(process), self._mean_s(), process in self.running
+        if had_s > mean_s:
             process.lingers = True
             if had_s >= process.due_s:
                 process.due_s = had_s + self.slice_s
         else:
-            process.owed_s = self._owed_s(process)
+            process.owed_s = min(max(2 * self.slice_s, self.tick_s), mean_s - had_s)
             self.here.remove(process)
         if ran:
             process.had_s = had_s
