@@ -5,6 +5,9 @@
 by least squares without negative costs over windows of all runs, for each of some growths; the best one stays. Records and fetches are
 those that the clients' spans tell of; fetches from topics with few records are in the records' cost. A visit is one or the other. Every
 reference is warmed up alike, so that all logs begin alike.
+
+What a record or a fetch costs in all is done in many small pieces, for other consumers too: a thread of the broker runs for a burst,
+its CPU over how often its threads left a core, and waits.
 """
 
 from __future__ import annotations
@@ -29,7 +32,9 @@ FEWEST = 20
 
 @dataclass(frozen=True)
 class BrokerWork:
-    """CPU seconds per record and per fetch, growth per thousand visits; of how many, and what share of the CPU's variance that explains."""
+    """CPU seconds per record and per fetch, growth per thousand visits; of how many, and what share of the CPU's variance that explains;
+    and for how long it runs between two waits.
+    """
 
     record_s: float
     fetch_s: float
@@ -37,6 +42,7 @@ class BrokerWork:
     records: int
     fetches: int
     explained: float
+    burst_s: float = 0.0
 
 
 def broker_work(runs: Sequence[Observed]) -> BrokerWork:
@@ -44,8 +50,10 @@ def broker_work(runs: Sequence[Observed]) -> BrokerWork:
     rows = np.vstack([_windows(run) for run in runs])
     records, fetches, before, cpu_s = rows.T
     counts = {"records": int(records.sum()), "fetches": int(fetches.sum())}
+    switches = sum(run.switches_per_s.get(ROLE, 0.0) * run.window_s for run in runs)
+    burst_s = sum(run.busy_ratio.get(ROLE, 0.0) * run.window_s for run in runs) / switches if switches > 0 else 0.0
     if len(rows) < FEWEST:
-        return BrokerWork(max(float(cpu_s.sum()), 0.0) / max(float(records.sum()), 1.0), 0.0, 0.0, **counts, explained=0.0)
+        return BrokerWork(max(float(cpu_s.sum()), 0.0) / max(float(records.sum()), 1.0), 0.0, 0.0, **counts, explained=0.0, burst_s=burst_s)
 
     def fitted(growth_per_1k: float) -> tuple[float, Floats]:
         grown = 1 + growth_per_1k * before / 1000
@@ -57,7 +65,7 @@ def broker_work(runs: Sequence[Observed]) -> BrokerWork:
     growth = min(GROWTHS_PER_1K, key=lambda tried: fitted(tried)[0])
     left, (record_s, fetch_s) = fitted(growth)
     varied = float(((cpu_s - cpu_s.mean()) ** 2).sum())
-    return BrokerWork(float(record_s), float(fetch_s), growth, **counts, explained=1 - left / max(varied, 1e-12))
+    return BrokerWork(float(record_s), float(fetch_s), growth, **counts, explained=1 - left / max(varied, 1e-12), burst_s=burst_s)
 
 
 def _windows(run: Observed) -> Floats:

@@ -74,13 +74,15 @@ def document_of(header: dict[str, Any], made: Calibration, pieces: float = 0.0) 
     slice_s, tick_s = linux_slice_s(machine["cores"]), machine.get("tick_s") or LINUX_TICK_S
     host = {"cores": 1, "discipline": DISCIPLINE, "slice_ms": round(slice_s * 1000, 3), "tick_ms": round(tick_s * 1000, 3)}
     document["hosts"] = {"machine": {**host, "speed": round(float(made.speed), 4)}}
-    if made.unsteady.cv > 0:
-        varies = made.unsteady
-        document["hosts"]["machine"] |= {"speed_cv": round(varies.cv, 4), "speed_holds_ms": round(varies.holds_s * 1000)}
+    if made.unsteady.factors:
+        factors = [{"cv": round(cv, 4), "holds_ms": round(holds_s * 1000)} for cv, holds_s in made.unsteady.factors]
+        document["hosts"]["machine"]["speed_varies"] = factors
     for station in ON_HOST:
         document["stations"].setdefault(station, {"servers": 1})["host"] = "machine"  # traces from before do not know every one
     if made.broker_growth_per_1k > 0:
         document["stations"]["broker"]["growth_per_1k"] = round(made.broker_growth_per_1k, 4)
+    if made.broker_burst_s > 0:
+        document["stations"]["broker"]["cpu_burst_us"] = round(made.broker_burst_s * 1e6, 1)
     if pieces > 0 and made.collections.n:
         every = max(round(pieces * made.collections.requests_each), 1)
         document["stations"]["api"] |= {"gc_every": every, "gc_pause_ms": round(made.collections.pause_s * 1000, 3)}
@@ -99,8 +101,7 @@ def text_of(document: dict[str, Any], made: Calibration, about: Sequence[str]) -
     said["slice_ms"] = "Linux, by the machine's cores"
     said["tick_ms"] = "of its kernel"
     said["speed"] = "measured: one less the share of the core that idle and other processes take"
-    said["speed_cv"] = "measured: how the time varies that a fixed piece of work takes on its core"
-    said["speed_holds_ms"] = "measured: how fast that dies out"
+    said["speed_varies"] = "measured: how the time varies that a fixed piece of work takes on its core, and how fast that dies out"
     lines = [f"# {line}" for line in about]
     section = ""
     for line in as_toml(Document("calibrated", document, {}, {})).splitlines():

@@ -23,6 +23,7 @@ Intervals are bootstrap intervals of 95 % over samples.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -93,6 +94,7 @@ class Calibration:
     speed: float = 1.0
     unsteady: Unsteady = field(default_factory=Unsteady)
     cold: dict[str, Cold] = field(default_factory=dict)
+    broker_burst_s: float = 0.0
     collections: Collections = field(default_factory=Collections)
     broker_growth_per_1k: float = 0.0
     idle_ratio: dict[str, float] = field(default_factory=dict)
@@ -172,9 +174,12 @@ def calibrate(traces: Sequence[Trace], linger_s: float) -> Calibration:
     background = float(np.mean([run.background_ratio for run in runs]))
     made.speed = 1.0 - background
     made.unsteady = unsteady(runs)
+    varies = made.unsteady
     made.notes.append(
-        f"the host's speed varies by {made.unsteady.cv:.1%} for {made.unsteady.holds_s * 1000:g} ms on the average: "
-        "what a fixed piece of work on its core shows"
+        "the host's speed varies by "
+        + (", ".join(f"{cv:.1%} for {holds_s:g} s" for cv, holds_s in varies.factors) or "less than can be told")
+        + f" on the average: what a fixed piece of work on its core shows, to the power of {varies.sensitivity:.2f}"
+        + (f" (+- {1.96 * varies.error:.2f}), as CPU per request goes with it" if math.isfinite(varies.error) else "")
     )
     collections_s = [s.took_s for run in every for s in run.spans if s.name == "gc"]
     long = made.collections
@@ -255,10 +260,11 @@ def _broker(made: Calibration, found: BrokerWork, isolated: dict[str, list[Span]
     """Its CPU; return what lone acknowledgements took beyond lingering and the caller's CPU."""
     made.times["broker_record"] = Estimate(found.record_s, found.records, found.record_s, found.record_s, 0.3)
     made.times["broker_fetch"] = Estimate(found.fetch_s, found.fetches, found.fetch_s, found.fetch_s, 0.3)
-    made.broker_growth_per_1k = found.growth_per_1k
+    made.broker_growth_per_1k, made.broker_burst_s = found.growth_per_1k, found.burst_s
     made.notes.append(
         f"the broker takes {found.record_s * 1e6:.0f} us a record, {found.fetch_s * 1e6:.0f} us a fetch and {found.growth_per_1k:.0%} more "
-        f"after each thousand of them: {found.explained:.0%} of its CPU's variance between seconds"
+        f"after each thousand of them: {found.explained:.0%} of its CPU's variance between seconds; "
+        f"it runs for {found.burst_s * 1e6:.0f} us at a time"
     )
     return [
         child.took_s - linger_s - cpu_of(child)

@@ -26,8 +26,6 @@ HALVES_S = tuple(0.0005 * 2**step for step in range(6))
 """Idle times that are tried for `Cold.half_s`: 0.5 to 16 ms."""
 REFINEMENTS = 2
 """With the extra work that was found: it makes idleness shorter, so that CPU is linear only nearby."""
-CORES = 64
-"""Of the host while closing: nobody waits for one, so that a station is as busy as its processes work."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,11 +82,11 @@ def _cpu_s(
     for role, one in cold.items():
         points = tuple((point["idle_ms"] / 1000, point["factor"]) for point in one.points()) if one else ()
         settings[stations[role]] = dataclasses.replace(settings[stations[role]], cold=points)
-    hosts = tuple(dataclasses.replace(host, cores=CORES, speed=1.0, speed_cv=0.0, speed_holds_s=0.0) for host in scenario.hosts)
+    hosts = tuple(dataclasses.replace(host, speed_varies=()) for host in scenario.hosts)
     cpu_s: dict[str, list[float]] = {role: [] for role in stations}
     for run in runs:
         length = dataclasses.replace(scenario.run, duration_s=run.trace.duration_s)
-        busy_s = replay(run.trace, dataclasses.replace(scenario, stations=settings, hosts=hosts, run=length)).header["busy_s"]
+        worked_s = replay(run.trace, dataclasses.replace(scenario, stations=settings, hosts=hosts, run=length)).header["cpu_s"]
         for role, station in stations.items():
-            cpu_s[role].append(busy_s.get(station, 0.0) / max(len(run.trace.rows), 1))
+            cpu_s[role].append(worked_s.get(station, 0.0) / max(len(run.trace.rows), 1))
     return {role: np.array(values) for role, values in cpu_s.items()}

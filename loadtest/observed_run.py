@@ -23,7 +23,9 @@ NETWORKED = ("api", PRODUCER, "postgres", "kafka", "interaction_worker", "fanout
 
 @dataclass
 class Observed:
-    """One trace's window: the share of a core that each role used, idle and busy; spans; the probe of the host's speed."""
+    """One trace's window: the share of a core that each role used, idle and busy; how often its threads left one; spans; the probe
+    of the host's speed.
+    """
 
     trace: Trace
     window_s: float = 0.0
@@ -31,6 +33,7 @@ class Observed:
     idle_ratio: dict[str, float] = field(default_factory=dict)
     spans: list[Span] = field(default_factory=list)
     probe_s: float = 0.0
+    switches_per_s: dict[str, float] = field(default_factory=dict)
 
     @property
     def in_bursts(self) -> bool:
@@ -74,16 +77,18 @@ def observed(trace: Trace, with_spans: bool = True, idle_ratio: dict[str, float]
     at_s = np.array([line["at_s"] for line in lines])
 
     used = cpu_by_role(lines)
+    switches = {role: np.array([line["processes"].get(role, [0.0] * 3)[2] for line in lines]) for role in lines[0]["processes"]}
 
-    def rate(role: str, low_s: float, high_s: float) -> float:
-        low, high = np.interp([low_s, high_s], at_s, used[role])
+    def rate(of: Floats, low_s: float, high_s: float) -> float:
+        low, high = np.interp([low_s, high_s], at_s, of)
         return float(high - low) / max(high_s - low_s, 1e-9)
 
     found = Observed(trace, end_s - begin_s)
     idle_from_s, idle_to_s = at_s[0], start_s - 0.15
     for role in used:
-        found.busy_ratio[role] = rate(role, begin_s, end_s)
-        found.idle_ratio[role] = rate(role, idle_from_s, idle_to_s)
+        found.busy_ratio[role] = rate(used[role], begin_s, end_s)
+        found.idle_ratio[role] = rate(used[role], idle_from_s, idle_to_s)
+    found.switches_per_s = {role: rate(of, begin_s, end_s) for role, of in switches.items()}
     found.idle_ratio |= idle_ratio or {}
     inside = (at_s >= begin_s) & (at_s <= end_s)
     found.probe_s = float(np.median([line["probe_s"] for line, one in zip(lines, inside, strict=True) if one]))

@@ -29,6 +29,8 @@ of its capacity leaves waiting in 15 s, and more. Beyond, sends are late, which 
 SPIN_S = 0.0002
 """No sleep in so much time before a send: to wake takes about as long."""
 START_AFTER_S = 0.1
+OPEN_WITHIN_S = 5.0
+"""The first connections; with one that takes longer it begins all the same."""
 
 
 @dataclass(frozen=True)
@@ -59,15 +61,36 @@ class Plan:
 
 
 class Connection:
-    """A keep-alive connection with at most one request under way."""
+    """A keep-alive connection with at most one request under way.
 
-    def __init__(self, host: str, port: int) -> None:
-        self.socket = socket.create_connection((host, port))
+    Nothing waits until it is open: a system whose queue of new connections is full answers a second later, and meanwhile the others go on.
+    """
+
+    def __init__(self, address: tuple[str, int], poller: select.epoll) -> None:
+        self.socket, self.poller = socket.socket(), poller
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket.setblocking(False)
+        self.socket.connect_ex(address)  # the poller tells how that ended
+        poller.register(self.socket.fileno(), select.EPOLLIN | select.EPOLLOUT)
         self.request = -1
         self.answered = 0
-        self.answer = b""
+        self.answer = self.unsent = b""
+
+    def ask(self, request: int, message: bytes) -> None:
+        """Send a request, at once or as soon as the connection is open."""
+        self.request, self.answer, self.unsent = request, b"", b""
+        try:
+            self.socket.send(message)
+        except BlockingIOError:
+            self.unsent = message
+        except OSError:
+            pass  # the poller tells of it
+
+    def opened(self) -> None:
+        """It takes requests from now on, or has failed."""
+        self.poller.modify(self.socket.fileno(), select.EPOLLIN)
+        if self.unsent:
+            self.ask(self.request, self.unsent)
 
     def finished(self) -> int:
         """Read what has come: the answer's status once it is whole, 0 before, -1 if the connection has ended."""
@@ -95,14 +118,19 @@ def run(plan: Plan) -> dict[str, np.ndarray]:
     count = len(at_s)
     sent_s, finished_s, status = [float("nan")] * count, [float("nan")] * count, [0] * count
     poller, by_file = select.epoll(), {}
+    address = (socket.gethostbyname(plan.host), plan.port)
 
     def connect() -> Connection:
-        connection = Connection(plan.host, plan.port)
-        poller.register(connection.socket.fileno(), select.EPOLLIN)
+        connection = Connection(address, poller)
         by_file[connection.socket.fileno()] = connection
         return connection
 
     idle = deque(connect() for _ in range(CONNECTIONS))
+    opening, give_up_s = set(by_file), clock() + OPEN_WITHIN_S
+    while opening and clock() < give_up_s:
+        for file, _ in poller.poll(0.1):
+            by_file[file].opened()
+            opening.discard(file)
     gc.disable()
     start_s = clock() + START_AFTER_S
     start_epoch_s = time.time() + START_AFTER_S
@@ -112,27 +140,26 @@ def run(plan: Plan) -> dict[str, np.ndarray]:
         now_s = clock() - start_s
         while following < count and at_s[following] <= now_s and (idle or len(by_file) < MOST_CONNECTIONS):
             connection = idle.popleft() if idle else connect()
-            connection.request, connection.answer = following, b""
             sent_s[following] = clock() - start_s
             under_way += 1
-            with suppress(OSError):  # the poller tells of it
-                connection.socket.send(messages[following])
+            connection.ask(following, messages[following])
             following += 1
         due_s = at_s[following] - (clock() - start_s) if following < count else 0.01
         if due_s > SPIN_S:
             select.select([poller], [], [], due_s - SPIN_S)
-        for file, _ in poller.poll(0):
+        for file, events in poller.poll(0):
             connection = by_file[file]
+            if events & select.EPOLLOUT:
+                connection.opened()
             outcome = connection.finished()
             if outcome == 0:
                 continue
             if connection.request < 0:
                 outcome = -1  # who was not asked has no answer: the server says why it closes the connection
             if outcome < 0 and connection.request >= 0 and connection.answered and not connection.answer:
-                fresh = connect()  # the server had closed it as idle, and has not seen the request
-                fresh.request, connection.request = connection.request, -1
-                with suppress(OSError):
-                    fresh.socket.send(messages[fresh.request])
+                # the server had closed it as idle, and has not seen the request
+                connect().ask(connection.request, messages[connection.request])
+                connection.request = -1
             if connection.request >= 0:
                 finished_s[connection.request] = clock() - start_s
                 status[connection.request] = max(outcome, 0)

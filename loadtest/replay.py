@@ -111,8 +111,8 @@ def replay(
         "scenario": scenario.name,
         "engine": record.engine,
         "audit": results.audit,
-        "busy_s": {
-            station.name: float(row["busy_area"])
+        "cpu_s": {
+            station.name: float(row["cpu_s"])
             for station, row in zip(network.stations, record.stations, strict=True)
             if station.host is not None
         },

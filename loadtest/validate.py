@@ -104,6 +104,7 @@ class Validation:
         self.graph: FollowGraph | None = None
         self.notes: list[str] = []
         self.idle_ratio: dict[str, float] = {}
+        self.sensitivity = 1.0
 
     def bench(self, scenario: Scenario) -> Bench:
         """A reference with the scenario's settings."""
@@ -154,7 +155,7 @@ class Validation:
         from loadtest.calibrate import calibrated
 
         text, made = calibrated(folders)
-        self.notes, self.idle_ratio = made.notes, made.idle_ratio
+        self.notes, self.idle_ratio, self.sensitivity = made.notes, made.idle_ratio, made.unsteady.sensitivity
         self.calibrated.write_text(text)
 
     def knee(self, guess_per_s: float) -> float:
@@ -210,10 +211,15 @@ class Validation:
 
     def foresee(self, load: float, overrides: Sequence[str], seed: int, **how: Any) -> dict[str, dict[str, Any]]:
         """The cells of that answer: medians over several draws of the model's variates, since one is as noisy as a real run."""
-        from loadtest.cells import cells_of, median_cells
+        from loadtest.cells import median_cells
 
-        draws = range(1, validation.DRAWS + 1)
-        return median_cells([cells_of(self.predict(load, overrides, seed, draw=draw, **how)) for draw in draws])
+        return median_cells(self.draws(load, overrides, seed, **how))
+
+    def draws(self, load: float, overrides: Sequence[str], seed: int, **how: Any) -> list[dict[str, dict[str, Any]]]:
+        """The cells of each draw."""
+        from loadtest.cells import cells_of
+
+        return [cells_of(self.predict(load, overrides, seed, draw=draw, **how)) for draw in range(1, validation.DRAWS + 1)]
 
     def given(self, run: Run, load: float) -> Course:
         """How the host's speed went in a real run, as its CPU says."""
@@ -222,7 +228,7 @@ class Validation:
         assert run.work is not None  # `run_of` has told it
         seed, speed = self.plan.seed_of(load), self.scenario((), load).hosts[0].speed
         return course_for(
-            run.work, run.course, speed,
+            run.work, [(at_s, takes**self.sensitivity) for at_s, takes in run.course], speed,
             lambda course, draw: self.predict(load, (), seed, draw=100 + draw, course=course, look_s=LOOK_S),
         )  # fmt: skip
 
@@ -292,10 +298,10 @@ def _overrides(design: str) -> tuple[str, ...]:
 
 
 def run(work: Validation) -> tuple[dict[float, Any], dict[str, Any]]:
-    """All of it; returns the cells that were foreseen, of loads and of designs."""
+    """All of it; returns the cells that were foreseen, of loads, and of each draw of designs."""
     plan = work.plan
     work.calibrate()
-    designed = {name: work.foresee(DESIGN_LOAD, _overrides(name), 500) for name in plan.designs}
+    designed = {name: work.draws(DESIGN_LOAD, _overrides(name), 500) for name in plan.designs}
     cells = {load: work.foresee(load, (), plan.seed_of(load)) for load in plan.loads}
     foreseen = {"knee_per_s": work.knee_per_s, "loads": {str(k): v for k, v in cells.items()}, "designs": designed}
     (work.out / "predictions.json").write_text(json.dumps(foreseen, indent=2) + "\n")

@@ -31,10 +31,11 @@ def _answered_per_s(cells: dict[str, dict[str, Any]]) -> float:
     return float(sum(cell["per_s"] for cell in cells.values() if cell["kind"] == "operation"))
 
 
-def document(work: Validation, cells: dict[float, dict[str, Any]], designed: dict[str, Any]) -> dict[str, Any]:
+def document(work: Validation, cells: dict[float, dict[str, Any]], designed: dict[str, list[Any]]) -> dict[str, Any]:
     """Judge everything: cells, knee, rankings, effects. `cells` and `designed` were foreseen; now the model is calibrated beside."""
     import numpy as np
 
+    from loadtest.cells import median_cells
     from loadtest.traces import machine
 
     plan, runs = work.plan, work.runs
@@ -57,7 +58,7 @@ def document(work: Validation, cells: dict[float, dict[str, Any]], designed: dic
         rows += validation.cell_rows(load, "", mine, cells[load], given[load], beside)
     for design in plan.designs:
         mine = [run for run in runs if run.design == design]
-        rows += validation.cell_rows(DESIGN_LOAD, design, mine, designed[design])
+        rows += validation.cell_rows(DESIGN_LOAD, design, mine, median_cells(designed[design]))
     held_out = [row for row in rows if not row["design"]]
     effects = []
     for effect in EFFECTS:

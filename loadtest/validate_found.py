@@ -27,10 +27,11 @@ def plan_of(folder: Path) -> Plan:
     )
 
 
-def take_up(work: Validation) -> tuple[dict[float, Cells], dict[str, Cells]]:
-    """Let the validation have the runs in its folder; return what was foreseen of loads and designs. Its plan is `plan_of` that."""
+def take_up(work: Validation) -> tuple[dict[float, Cells], dict[str, list[Cells]]]:
+    """Let the validation have the runs in its folder, of which its plan is; return what was foreseen: of loads, of designs by draw."""
     from loadtest import traces
     from loadtest.observed_run import observed, pooled_idle
+    from loadtest.unsteady import unsteady
     from model.platform import build_graph
 
     foreseen = json.loads((work.out / "predictions.json").read_text())
@@ -39,7 +40,11 @@ def take_up(work: Validation) -> tuple[dict[float, Cells], dict[str, Cells]]:
     made = sorted(folder for folder in (work.out / "calibration").iterdir() if folder.name != "pilot")
     work.beside = [folder for folder in made if folder.name.startswith("beside-") and (folder / "counters.jsonl").is_file()]
     work.before = [folder for folder in made if not folder.name.startswith("beside-")]
-    work.idle_ratio = pooled_idle([observed(traces.read(folder), with_spans=False) for folder in work.before])
+    seen = [observed(traces.read(folder), with_spans=False) for folder in work.before]
+    work.idle_ratio = pooled_idle(seen)
+    for one in seen:
+        one.idle_ratio = work.idle_ratio
+    work.sensitivity = unsteady([one for one in seen if not one.in_bursts]).sensitivity
     designs = {design.replace(" ", "-"): design for design in work.plan.designs}
     for folder in sorted((work.out / "runs").iterdir()):
         kind, _, rest = folder.name.partition("-")

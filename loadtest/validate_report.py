@@ -65,7 +65,9 @@ def _rankings(made: dict[str, Any]) -> list[list[str]]:
         if "predicted" not in one:
             rows.append([one["question"], "", "", one["outcome"]])
             continue
-        expected = ", ".join(f"{name} {value * 1000:.3g} ms" for name, value in one["predicted"].items())
+        expected = ", ".join(
+            f"{name} {min(values) * 1000:.3g} to {max(values) * 1000:.3g} ms" for name, values in one["predicted"].items()
+        )
         found = ", ".join(
             f"{name} {' and '.join(f'{value * 1000:.3g}' for value in values)} ms" for name, values in one["real"].items()
         )

@@ -361,28 +361,35 @@ def medians(rows: list[dict[str, Any]], of: str = "busy", below: float = 0.8) ->
     return found
 
 
-def rank(ranking: Ranking, predicted: dict[str, Any], real: dict[str, list[Run]]) -> dict[str, Any]:
-    """Both orders, and whether they agree: `right`, `tie` (the real ones overlap between their runs), or `wrong`."""
+def rank(ranking: Ranking, predicted: dict[str, list[dict[str, Any]]], real: dict[str, list[Run]]) -> dict[str, Any]:
+    """Both orders, and whether they agree; `predicted`: each design's cells in some draws. Designs differ if their values do not overlap.
+
+    `right`: the medians stand in one order, or those that do not differ on either side; `tie`: the real ones of those that stand
+    otherwise overlap; `missed`: they differ, and the predicted ones overlap; `wrong`: they differ on both sides.
+    """
     column = f"{ranking.statistic}_s"
-    expected: dict[str, float] = {}
-    measured: dict[str, list[float]] = {}
-    for name in ranking.designs:
-        values = [run.cells[ranking.cell][column] for run in real.get(name, []) if ranking.cell in run.cells]
-        if values and ranking.cell in predicted.get(name, {}):
-            expected[name], measured[name] = predicted[name][ranking.cell][column], values
-    if len(measured) < len(ranking.designs):
+
+    def values(of: Iterable[dict[str, Any]]) -> list[float]:
+        return [cells[ranking.cell][column] for cells in of if ranking.cell in cells]
+
+    expected = {name: values(predicted.get(name, ())) for name in ranking.designs}
+    measured = {name: values(run.cells for run in real.get(name, ())) for name in ranking.designs}
+    if not all((*expected.values(), *measured.values())):
         return {"question": ranking.question, "outcome": "not measured"}
-    order = sorted(expected, key=lambda name: expected[name])
-    found = sorted(measured, key=lambda name: float(np.median(measured[name])))
-    outcome = "right"
-    if order != found:
-        swapped = [(a, b) for a in order for b in order if order.index(a) < order.index(b) and found.index(a) > found.index(b)]
-        apart = [pair for pair in swapped if min(measured[pair[0]]) > max(measured[pair[1]])]
-        outcome = "wrong" if apart else "tie"
+    middle, found = ({name: float(np.median(every)) for name, every in side.items()} for side in (expected, measured))
+    swapped = [(a, b) for a in middle for b in middle if middle[a] < middle[b] and found[a] > found[b]]
+    foreseen = [pair for pair in swapped if max(expected[pair[0]]) < min(expected[pair[1]])]
+    differ = [pair for pair in swapped if min(measured[pair[0]]) > max(measured[pair[1]])]
+    if not foreseen and not differ:
+        outcome = "right"
+    elif not differ:
+        outcome = "tie"
+    else:
+        outcome = "wrong" if set(foreseen) & set(differ) else "missed"
     return {
         "question": ranking.question,
         "cell": f"{ranking.cell} {ranking.statistic}",
-        "predicted": {name: expected[name] for name in order},
-        "real": {name: measured[name] for name in found},
+        "predicted": {name: expected[name] for name in sorted(middle, key=middle.__getitem__)},
+        "real": {name: measured[name] for name in sorted(found, key=found.__getitem__)},
         "outcome": outcome,
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Protocol
@@ -59,7 +59,7 @@ def start(
 ) -> None:
     """Start a process for every fault, autoscaler, unsteady host and station that grows. Raises `ValueError` for a bad target.
 
-    `course`: how it went with the hosts, as it was seen, in place of draws from `speed_cv`.
+    `course`: how it went with the hosts, as it was seen, in place of draws from `speed_varies`.
     """
     speeds, cores = _Speeds(engine), _Cores(engine)
     for place, host in enumerate(network.hosts):
@@ -68,8 +68,10 @@ def start(
         here = [number for number, station in enumerate(network.stations) if station.host == host.name]
         if course:
             env.process(_follow(env, cores, speeds, place, host, here, course))
-        elif host.speed_cv > 0:
-            env.process(_wander(env, speeds, host, here, stream_of(seed, f"host {host.name} speed")))
+        else:
+            for number, (cv, holds_s) in enumerate(host.speed_varies):
+                cause = f"host {host.name} speed {number}"
+                env.process(_wander(env, speeds, cause, here, cv, holds_s, stream_of(seed, cause)))
     for number, station in enumerate(network.stations):
         if station.growth_per_1k > 0:
             env.process(_grow(env, speeds, engine, number, station))
@@ -86,9 +88,9 @@ class _Speeds:
 
     def __init__(self, engine: Controllable) -> None:
         self._engine = engine
-        self._factors: dict[int, dict[Host | Fault | Station, float]] = {}
+        self._factors: dict[int, dict[Hashable, float]] = {}
 
-    def set(self, station: int, cause: Host | Fault | Station, factor: float) -> None:
+    def set(self, station: int, cause: Hashable, factor: float) -> None:
         """From now on `cause` makes the station `factor` times as fast."""
         factors = self._factors.setdefault(station, {})
         factors[cause] = factor
@@ -110,14 +112,16 @@ class _Cores:
             self._engine.set_cores(place, max(host.cores - taken, 0))
 
 
-def _wander(env: simpy.Environment, speeds: _Speeds, host: Host, stations: list[int], stream: int) -> Process:
+def _wander(
+    env: simpy.Environment, speeds: _Speeds, cause: str, stations: list[int], cv: float, holds_s: float, stream: int
+) -> Process:
     rng = np.random.default_rng(stream)
-    sigma = math.sqrt(math.log1p(host.speed_cv**2))
+    sigma = math.sqrt(math.log1p(cv**2))
     while True:
         takes = math.exp(rng.normal(-(sigma**2) / 2, sigma))
         for station in stations:
-            speeds.set(station, host, 1 / takes)
-        yield env.timeout(rng.exponential(host.speed_holds_s))
+            speeds.set(station, cause, 1 / takes)
+        yield env.timeout(rng.exponential(holds_s))
 
 
 def _follow(

@@ -49,9 +49,10 @@ class Host:
       once). Who sleeps is owed what it was owed as it wakes; who has had more than the others counts among them until it has not.
       `processor_sharing` is its limit for short slices and no ticks.
 
-    A machine that others use as well is not equally fast at all times: work takes a factor longer that is lognormal, with mean 1 and
-    coefficient of variation `speed_cv`, and drawn anew after exponentially distributed times of mean `speed_holds_s` (0: it never is).
-    What begins between two draws is done at one speed.
+    A machine that others use as well is not equally fast at all times. Each of `speed_varies`, (coefficient of variation, seconds), is
+    a factor by which work takes longer: lognormal with mean 1, drawn anew after exponentially distributed times of that mean. There may
+    be several, since some of what others do lasts for moments and some for minutes; work takes their product. What begins between two
+    draws is done at one speed.
 
     What is not in the network, other processes and what the machine below takes, takes a core away: `away_ratio` of the time, for
     exponentially distributed times of mean `away_s` (and as long on the average between them as the ratio says). Meanwhile who ran there
@@ -62,8 +63,7 @@ class Host:
     cores: int = 1
     discipline: HostDiscipline = "processor_sharing"
     speed: float = 1.0
-    speed_cv: float = 0.0
-    speed_holds_s: float = 0.0
+    speed_varies: tuple[tuple[float, float], ...] = ()
     slice_s: float = linux_slice_s(2)
     tick_s: float = LINUX_TICK_S
     away_ratio: float = 0.0
@@ -86,6 +86,10 @@ class Processes(Protocol):
         """Work by idle time."""
 
     @property
+    def cpu_burst_s(self) -> float:
+        """Of a piece of work between two waits."""
+
+    @property
     def gc_every(self) -> int:
         """Pieces of work between two collections."""
 
@@ -105,12 +109,13 @@ def host_fault(host: Host) -> str:
         return f"{where}: speed must be more than 0, not {host.speed}"
     if not 0 < host.slice_s < math.inf:
         return f"{where}: slice_s must be more than 0, not {host.slice_s}"
-    for name in ("tick_s", "speed_cv", "speed_holds_s", "away_ratio", "away_s"):
+    for name in ("tick_s", "away_ratio", "away_s"):
         value = getattr(host, name)
         if not 0 <= value < math.inf:
             return f"{where}: {name} must be 0 or more, not {value}"
-    if (host.speed_cv > 0) != (host.speed_holds_s > 0):
-        return f"{where}: speed_cv and speed_holds_s belong together; give both or none"
+    for cv, holds_s in host.speed_varies:
+        if not (0 < cv < math.inf and 0 < holds_s < math.inf):
+            return f"{where}: speed_varies: a cv and the time for which it holds must be more than 0, not {cv} and {holds_s}"
     if (host.away_ratio > 0) != (host.away_s > 0):
         return f"{where}: away_ratio and away_s belong together; give both or none"
     if host.away_ratio >= 1:
@@ -121,7 +126,7 @@ def host_fault(host: Host) -> str:
 def processes_fault(station: Processes) -> str:
     """What is wrong with what a station says of its processes; empty if nothing is."""
     where = f"station {station.name}"
-    for name in ("wake_s", "gc_pause_s", "gc_every"):
+    for name in ("wake_s", "cpu_burst_s", "gc_pause_s", "gc_every"):
         value = getattr(station, name)
         if not 0 <= value < math.inf:
             return f"{where}: {name} must be 0 or more, not {value}"

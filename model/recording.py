@@ -29,8 +29,9 @@ STATION_COUNTS = np.dtype(
             "present_end",
         ]
     ]
-    + [(name, "f8") for name in ["wait_s", "sojourn_s", "busy_area", "queue_area", "capacity_area"]]
+    + [(name, "f8") for name in ["wait_s", "sojourn_s", "busy_area", "queue_area", "capacity_area", "cpu_s"]]
 )
+"""`cpu_s`: what the work of a station's processes came to, in seconds of a core of a host with speed 1, as it began."""
 TOPIC_COUNTS = np.dtype(
     [
         (name, "i8")

@@ -196,6 +196,7 @@ class StationSettings:
     preempts: bool = True
     wake_s: float = 0.0
     cold: IdleFactors = ()
+    cpu_burst_s: float = 0.0
     gc_every: int = 0
     gc_pause_s: float = 0.0
     shed_above: int | None = None

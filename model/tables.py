@@ -74,6 +74,7 @@ STATION = np.dtype(
         ("colds", "i4"),
         ("gc_pause_s", "f8"),
         ("wake_s", "f8"),
+        ("cpu_burst_s", "f8"),
         ("ageing_s", "f8"),  # 0: strict priority
     ],
     align=True,
@@ -382,7 +383,7 @@ def _stations(network: net.Network, priorities: list[int], held: set[float | int
     """The rows of stations; `held` are those of which servers are held."""
     rows, colds = np.zeros(len(network.stations), STATION), 0
     for number, (row, station) in enumerate(zip(rows, network.stations, strict=True)):
-        for name in ("servers", "preempts", "gc_every", "gc_pause_s", "wake_s", "ageing_s"):
+        for name in ("servers", "preempts", "gc_every", "gc_pause_s", "wake_s", "cpu_burst_s", "ageing_s"):
             row[name] = getattr(station, name)
         row["discipline"] = net.DISCIPLINES.index(station.discipline)
         row["queue_limit"] = -1 if station.queue_limit is None else station.queue_limit

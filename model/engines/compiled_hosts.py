@@ -89,6 +89,7 @@ def demand_of(sim: Any, p: int, work_s: float) -> float:
         if process.collected >= station.gc_every:
             process.collected = 0
             work_s += station.gc_pause_s
+    station.cpu_s += work_s
     if station.host >= 0:
         work_s /= hosts(sim, station.host).speed
     return work_s
@@ -133,6 +134,10 @@ def start(sim: Any, i: int, state: int, work_s: float, before: int) -> None:
     process = processes(sim, task.process)
     process.awake = 1
     station = stations(sim, process.station)
+    process.left_s = 0.0
+    if 0.0 < station.cpu_burst_s < work_s:
+        process.left_s = work_s - station.cpu_burst_s
+        work_s = station.cpu_burst_s
     task.state, task.work_s, task.wake = state, work_s, 0
     h = station.host
     if h < 0:

@@ -192,6 +192,11 @@ def worked(sim: Any, i: int) -> None:
     """A process has done its work for a task."""
     task = tasks(sim, i)
     drop(sim, i)
+    left_s = processes(sim, task.process).left_s
+    if left_s > 0:
+        stop(sim, i)
+        start(sim, i, task.state, left_s, NONE)
+        return
     if task.state == ON_HELD:
         stop(sim, i)
     else:
@@ -383,6 +388,6 @@ def open_station(sim: Any, station: Any) -> None:
     if SHARING and station.discipline == PROCESSOR_SHARING:
         catch_up(sim, station)
     station.arrived = station.waits = station.waited = station.completed = station.rejected = station.withdrawn = 0
-    station.wait_s = station.sojourn_s = station.busy_area = station.queue_area = station.capacity_area = 0.0
+    station.wait_s = station.sojourn_s = station.busy_area = station.queue_area = station.capacity_area = station.cpu_s = 0.0
     station.present_start = station.busy + station.waiting + station.present
     station.since_s = station.counted_s = station.window_s = sim.now

@@ -23,7 +23,7 @@ class Process:
     """One server of a station."""
 
     __slots__ = (
-        "awake", "collected", "crew", "due_s", "epoch", "had_s", "lingers", "owed_s", "protected", "ran_s", "since_s", "task",
+        "awake", "collected", "crew", "due_s", "epoch", "had_s", "left_s", "lingers", "owed_s", "protected", "ran_s", "since_s", "task",
         "then", "work_s",
     )  # fmt: skip
 
@@ -32,6 +32,7 @@ class Process:
         self.ran_s = -np.inf  # when it last had work: never
         self.collected = 0  # pieces of work since the last garbage collection
         self.work_s = self.since_s = 0.0
+        self.left_s = 0.0  # of its work, after this burst
         # on a fair host: what it has had of the cores and when that is enough, what it is owed while it sleeps; does it run until
         # its deadline; is it still there, though it sleeps?
         self.had_s = self.due_s = self.owed_s = 0.0
@@ -59,7 +60,9 @@ class Crew:
         self.gc_pause_s, self.wake_s = float(row["gc_pause_s"]), float(row["wake_s"])
         first, number = int(row["first_cold"]), int(row["colds"])
         self.cold = [point.item() for point in engine.tables.colds[first : first + number]]
+        self.cpu_burst_s = float(row["cpu_burst_s"])
         self.idle: list[Process] = []
+        self.cpu_s = 0.0
 
     def take(self) -> Process:
         """The process that was given back last, or one that never ran."""
@@ -76,7 +79,13 @@ class Crew:
         process.task, process.then = task, then
         demand_s = self._demand_s(process, work_s)
         process.awake = True
-        self.host.start(process, demand_s)
+        self._burst(process, demand_s)
+
+    def _burst(self, process: Process, work_s: float) -> None:
+        """The process runs until it waits for another for an instant, or is done."""
+        burst_s = self.cpu_burst_s if 0 < self.cpu_burst_s < work_s else work_s
+        process.left_s = work_s - burst_s
+        self.host.start(process, burst_s)
 
     def _demand_s(self, process: Process, work_s: float) -> float:
         if self.cold:
@@ -88,12 +97,17 @@ class Crew:
             if process.collected >= self.gc_every:
                 process.collected = 0
                 work_s += self.gc_pause_s
+        self.cpu_s += work_s
         return work_s / self.host.speed
 
     def done(self, process: Process) -> None:
         """The process has done its work; for its station to say what it does next."""
         self.drop(process)
-        process.then()
+        if process.left_s > 0:
+            self.host.stop(process)
+            self._burst(process, process.left_s)
+        else:
+            process.then()
 
     def drop(self, process: Process) -> None:
         """The work is over, or taken back."""

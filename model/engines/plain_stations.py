@@ -193,11 +193,14 @@ class Queueing:
         """Forget the warm-up: counters start anew with who is present."""
         now_s = self.env.now
         self.counts = StationCounts(present_start=self.busy + self.waiting, since_s=now_s, window_s=now_s)
+        if self.crew is not None:
+            self.crew.cpu_s = 0.0
 
     def finish(self, row: np.void) -> None:
         """Write the counters, brought up to now, into a row of `STATION_COUNTS`."""
         self._advance()
         self.counts.write(row, servers=self.servers, present=[visit.entered_s for visit in self.here])
+        row["cpu_s"] = self.crew.cpu_s if self.crew is not None else 0.0
 
 
 def sheds(row: np.void, task: Task, waiting: int) -> bool:

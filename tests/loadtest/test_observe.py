@@ -78,6 +78,15 @@ def test_generator_tells_what_was_never_answered(tmp_path):
     assert not np.isnan(sent["sent_s"]).any()
 
 
+def test_generator_sends_on_while_a_server_takes_no_new_connections(tmp_path):
+    """A full queue of new connections answers after a second or never; who waited for it there would send nothing meanwhile."""
+    with socket.create_server(("127.0.0.1", 0), backlog=1) as full:
+        plan = Plan("127.0.0.1", full.getsockname()[1], np.linspace(0, 0.2, 400), [b"GET / HTTP/1.1\r\n\r\n"] * 400, 0.2)
+        sent = sent_by(plan, tmp_path)
+    assert np.isfinite(sent["sent_s"]).all()
+    assert (sent["status"] == 0).all()
+
+
 def test_generator_leaves_connections_that_a_server_gives_up(tmp_path):
     """A server says 408 on each that is idle and closes it; requests after that are answered on others."""
 

@@ -117,15 +117,19 @@ def test_a_prediction_is_the_median_of_several_draws():
 
 def test_rankings_are_right_wrong_or_a_tie():
     ranking = Ranking("?", ("a", "b"), "feed.open", "mean")
-    predicted = {"a": run_at(mean_s=0.01).cells, "b": run_at(mean_s=0.02).cells}
+    predicted = {"a": [run_at(mean_s=0.01).cells], "b": [run_at(mean_s=0.02).cells]}
 
-    def outcome(a, b):
+    def outcome(a, b, predicted=predicted):
         real = {"a": [run_at(mean_s=m) for m in a], "b": [run_at(mean_s=m) for m in b]}
         return validation.rank(ranking, predicted, real)["outcome"]
 
     assert outcome((0.010, 0.011), (0.020, 0.030)) == "right"
     assert outcome((0.030, 0.031), (0.010, 0.011)) == "wrong"
     assert outcome((0.010, 0.031), (0.011, 0.012)) == "tie"
+    alike = {name: [*cells, run_at(mean_s=0.015).cells] for name, cells in predicted.items()}
+    assert outcome((0.030, 0.031), (0.010, 0.011), alike) == "missed"
+    assert outcome((0.010, 0.031), (0.011, 0.012), alike) == "right"
+    assert outcome((0.010, 0.011), (0.020, 0.030), alike) == "right"
     assert validation.rank(ranking, predicted, {"a": [run_at()]})["outcome"] == "not measured"
 
 

@@ -149,6 +149,7 @@ def stations(draw: Any, name: str) -> Station:
         host="machine",
         preempts=draw(st.booleans()),
         wake_s=draw(st.sampled_from([0.0, 0.25])),
+        cpu_burst_s=draw(st.sampled_from([0.0, 0.5])),
         cold=draw(st.sampled_from([(), ((0.25, 1.0), (1.0, 2.0))])),
         gc_every=3,
         gc_pause_s=0.5,

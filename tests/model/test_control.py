@@ -165,8 +165,7 @@ duration_s = 2000
 warmup_s = 0
 [network.hosts.machine]
 cores = 10
-speed_cv = 0.5
-speed_holds_ms = 500
+speed_varies = [{ cv = 0.5, holds_ms = 500 }]
 [network.stations.till]
 servers = 10
 host = "machine"
@@ -210,11 +209,26 @@ def test_a_slow_server_of_an_unsteady_host_is_slow_by_both_factors(unsteady, eng
     assert ratios[(asked_s < 9.9) | (asked_s > 30.1)] == pytest.approx(1.0)
 
 
-@pytest.mark.parametrize("keys", ["speed_cv", "speed_holds_ms"])
-def test_how_much_and_how_long_belong_together(unsteady, tmp_path, keys):
-    (tmp_path / "half.toml").write_text(UNSTEADY.replace(f"{keys} = ", "# "))
-    with pytest.raises(ScenarioError, match="speed_cv and speed_holds_s belong together; give both or none"):
+@pytest.mark.parametrize(("factor", "problem"), [("cv = 0.5", "holds_s"), ("holds_s = 1", "cv"), ("cv = 0, holds_s = 1", "above 0")])
+def test_how_much_and_how_long_belong_together(unsteady, tmp_path, factor, problem):
+    (tmp_path / "half.toml").write_text(UNSTEADY.replace("cv = 0.5, holds_ms = 500", factor))
+    with pytest.raises(ScenarioError, match=problem):
         load_scenario(str(tmp_path / "half.toml"))
+
+
+def test_a_speed_may_vary_for_moments_and_for_long_at_once(unsteady):
+    """The variance is that of the product, and after a time that is long for the one and short for the other, only the other's is left."""
+    assert unsteady.declared is not None
+    network = unsteady.declared.network
+    hosts = (replace(network.hosts[0], speed_varies=((0.3, 0.2), (0.3, 20.0))),)
+    both = replace(unsteady, declared=replace(unsteady.declared, network=replace(network, hosts=hosts)))
+    took_s = [simulate(both, engine=engine).recording.responded_s for engine in ("plain", "compiled")]
+    assert np.array_equal(*took_s, equal_nan=True)
+    logs = np.log((took_s[0] - np.arange(1, len(took_s[0]) + 1) * 0.1) / 0.010)
+    logs = logs[np.isfinite(logs)] - np.nanmean(logs)
+    variance = np.log1p(0.3**2)
+    assert np.var(logs) == pytest.approx(2 * variance, rel=0.25)
+    assert np.mean(logs[:-20] * logs[20:]) == pytest.approx(variance * np.exp(-2 / 20), rel=0.35)  # two seconds later
 
 
 # A request every ten seconds, of a second.
@@ -248,7 +262,7 @@ def test_work_that_grows_takes_longer_after_each_visit(tmp_path, engine, warmup_
 def test_others_take_a_core_for_the_declared_share_and_time_and_alike_in_both_engines(tmp_path, cores):
     """Work that always fills all cores gets the rest of them."""
     path = tmp_path / "away.toml"
-    text = UNSTEADY.replace("cores = 10\nspeed_cv = 0.5\nspeed_holds_ms = 500", f"cores = {cores}\naway_ratio = 0.2\naway_ms = 20")
+    text = UNSTEADY.replace("cores = 10\nspeed_varies = [{ cv = 0.5, holds_ms = 500 }]", f"cores = {cores}\naway_ratio = 0.2\naway_ms = 20")
     text = text.replace("servers = 10", f"servers = {cores}").replace("interarrival", "# ").replace("mean_ms = 10 }", "mean_s = 1 }")
     path.write_text(text.replace("steps = [", "arrivals = { rate_per_s = 4 }\nsteps = ["))
     away = load_scenario(str(path))
@@ -260,7 +274,7 @@ def test_others_take_a_core_for_the_declared_share_and_time_and_alike_in_both_en
     for keys, problem in (
         ("away_ratio = 0.2", "belong together"), ("away_ms = 20", "belong together"), ("away_ratio = 1\naway_ms = 20", "less than 1"),
     ):  # fmt: skip
-        path.write_text(UNSTEADY.replace("speed_cv = 0.5\nspeed_holds_ms = 500", keys))
+        path.write_text(UNSTEADY.replace("speed_varies = [{ cv = 0.5, holds_ms = 500 }]", keys))
         with pytest.raises(ScenarioError, match=problem):
             load_scenario(str(path))
 

@@ -1,5 +1,7 @@
 """Hosts, processes and held servers with exact clocks: constant work, instants worked out by hand."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -238,6 +240,17 @@ def test_each_process_has_a_memory_of_its_own_and_the_warmest_is_taken():
     record = run(Network((Operation("ask", (serve("app"),)),), (app,)), asks(0, 1, 7, 7))
     # two cold starts, done at 5 and 6; after 1 s of idling 2 s of work, after 2 s 3 s
     assert answered(record) == [5, 6, 9, 10]
+
+
+def test_a_burst_s_end_lets_others_have_the_core():
+    """Without bursts the second would wait for all ten seconds; with them, a run queue takes them in turn."""
+    worker, api = Station("worker", cpu_burst_s=2.0, host="machine"), Station("api", host="machine")
+    lasts = (serve("worker", 10.0),), (serve("api", 1.0),)
+    whole = one_machine("fifo", *lasts, stations=(replace(worker, cpu_burst_s=0.0), api))
+    assert answered(run(whole, [(0, "ask"), (0.5, "ask1")])) == [10, 11]
+    parts = run(one_machine("fifo", *lasts, stations=(worker, api)), [(0, "ask"), (0.5, "ask1")])
+    assert answered(parts) == [11, 3]
+    assert parts.hosts[0]["woken"] == 6  # five bursts and the other
 
 
 def test_waking_costs_something_and_going_on_does_not():

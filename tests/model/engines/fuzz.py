@@ -216,6 +216,7 @@ class Draw:
             preempts=self.chance(0.6),
             wake_s=self.pick((0.0, 0.25 if self.grid else 0.013)),
             cold=tuple((at_s, self.pick((0.5, 1.0, 2.0) if self.grid else (0.7, 1.0, 1.9))) for at_s in idle_s),
+            cpu_burst_s=self.pick((0.0, 0.0, 0.25 if self.grid else 0.17)),
             gc_every=self.whole(1, 6) if collects else 0,
             gc_pause_s=self.pick((0.5, 0.77)) if collects else 0.0,
             **sheds,
