@@ -55,6 +55,8 @@ def test_costs_and_growth_that_are_known_are_found_again(tmp_path, growth_per_1k
 
 def test_what_too_few_seconds_show_is_the_records(tmp_path):
     run = run_of(tmp_path / "short", 1, WARMUP_S + FEWEST / 2, 200, 25, 90e-6, 1.3e-3, 0.0)
+    run.busy_ratio, run.switches_per_s = {ROLE: 0.2}, {ROLE: 2500.0}
     found = broker_work([run])
+    assert found.burst_s == pytest.approx(80e-6)
     assert (found.fetch_s, found.growth_per_1k) == (0.0, 0.0)
     assert found.record_s == pytest.approx(90e-6 + 1.3e-3 / 8, rel=0.1)

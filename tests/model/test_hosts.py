@@ -240,6 +240,7 @@ def test_each_process_has_a_memory_of_its_own_and_the_warmest_is_taken():
     record = run(Network((Operation("ask", (serve("app"),)),), (app,)), asks(0, 1, 7, 7))
     # two cold starts, done at 5 and 6; after 1 s of idling 2 s of work, after 2 s 3 s
     assert answered(record) == [5, 6, 9, 10]
+    assert station(record, "app")["cpu_s"] == 5 + 5 + 2 + 3
 
 
 def test_a_burst_s_end_lets_others_have_the_core():
@@ -251,6 +252,7 @@ def test_a_burst_s_end_lets_others_have_the_core():
     parts = run(one_machine("fifo", *lasts, stations=(worker, api)), [(0, "ask"), (0.5, "ask1")])
     assert answered(parts) == [11, 3]
     assert parts.hosts[0]["woken"] == 6  # five bursts and the other
+    assert station(parts, "worker")["cpu_s"] == 10
 
 
 def test_waking_costs_something_and_going_on_does_not():
