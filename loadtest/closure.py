@@ -1,9 +1,10 @@
 """Closing the loop: on the calibration's own runs, the model must use the CPU that was measured.
 
 What a role's work costs while nothing sleeps, how much more it costs after idleness, and after how much of it, become CPU per request
-only by the model's own idle times. The runs at two loads and in bursts say what that CPU was. It is linear in the first two, so they are
-found by least squares without negative costs, for each of some idle times after which half of the extra work is there; the best one
-stays. More than `MOST_EXTRA` is not believed: a long idle time with a huge factor fits a few loads as well, and none beyond them.
+only by the model's own idle times, on the host as it is: while others have the core, a process sleeps longer. The runs at two loads and
+in bursts say what that CPU was. It is linear in the first two, so they are found by least squares without negative costs, for each of
+some idle times after which half of the extra work is there; the best one stays. More than `MOST_EXTRA` is not believed: a long idle time
+with a huge factor fits a few loads as well, and none beyond them.
 Latencies are not looked at.
 """
 
@@ -75,7 +76,7 @@ def _fitted(columns: Sequence[Floats], measured: Floats, tried: Cold | None = No
 def _cpu_s(
     scenario: Scenario, runs: Sequence[Observed], stations: Mapping[str, str], cold: Mapping[str, Cold | None]
 ) -> dict[str, Floats]:
-    """Role -> CPU per request of each run, replayed in the model."""
+    """Role -> CPU per request of each run, replayed in the model on a host of steady speed."""
     from loadtest.replay import replay
 
     settings = dict(scenario.stations)

@@ -22,7 +22,9 @@ from loadtest.given_machine import work_of
 from loadtest.observed_run import Observed
 
 LAGS = tuple(2**step for step in range(11))
-"""Times of the meter's work between two that are compared: 5 ms to 5 s."""
+"""Times of the meter's work between two that are compared: 5 ms to 5 s; of shorter runs, to half of the shortest one."""
+SHORTEST = 128
+"""Times in a run; one with fewer is left out."""
 HOLDS_S = tuple(0.025 * 2**step for step in range(11))
 """Times that are tried, to 25.6 s: shorter ones than the first a queue evens out, and longer ones last for a whole run."""
 FEWEST = 500
@@ -49,15 +51,16 @@ class Unsteady:
 
 def unsteady(runs: Sequence[Observed]) -> Unsteady:
     """How the host's speed varies in runs; steady if too little was seen."""
-    seen = [took for took in map(_took, runs) if len(took[1]) > 2 * LAGS[-1]]
+    seen = [took for took in map(_took, runs) if len(took[1]) > SHORTEST]
     if sum(len(logs) for _, logs in seen) < FEWEST:
         return Unsteady()
     every_s = float(np.mean([np.median(np.diff(at_s)) for at_s, _ in seen]))
     mean = float(np.mean(np.concatenate([logs for _, logs in seen])))
     off = [logs - mean for _, logs in seen]
     pairs = [len(logs) for logs in off]
-    measured = np.average([[np.mean(logs[:-lag] * logs[lag:]) for lag in LAGS] for logs in off], axis=0, weights=pairs)
-    variances = least_squares([np.exp(-np.array(LAGS) * every_s / holds_s) for holds_s in HOLDS_S], measured)
+    lags = np.array([lag for lag in LAGS if 2 * lag < min(pairs)])
+    measured = np.average([[np.mean(logs[:-lag] * logs[lag:]) for lag in lags] for logs in off], axis=0, weights=pairs)
+    variances = least_squares([np.exp(-lags * every_s / holds_s) for holds_s in HOLDS_S], measured)
     chance = max(float(np.average([np.mean(logs**2) for logs in off], weights=pairs)) - float(variances.sum()), 0.0)
     sensitivity, error = _sensitivity(runs, chance)
     factors = zip(np.sqrt(np.expm1(sensitivity**2 * variances)).tolist(), HOLDS_S, strict=True)

@@ -62,6 +62,11 @@ def test_what_lasts_is_told_from_chance(tmp_path, cv, chance_cv, holds_s):
     assert found.sensitivity == pytest.approx(1.0, abs=0.15)
 
 
+def test_short_runs_tell_of_moments_too(tmp_path):
+    found = unsteady([run_of(tmp_path / str(seed), [(0.2, 0.1)], 0.1, seed, 8.0) for seed in range(16)])
+    assert variance(found.factors) == pytest.approx(variance([(0.2, 0.1)]), rel=0.3)
+
+
 def test_moments_and_whole_runs_are_told_apart(tmp_path):
     """What is the same all through a run differs between runs only."""
     varies = [(0.2, 0.1), (0.3, 1000.0)]
