@@ -107,6 +107,7 @@ EFFECTS: dict[str, tuple[str, ...]] = {
     "no CPU of the broker": tuple(
         f'service_times.{name}={{distribution="constant",mean_ms=0}}' for name in ("broker_record", "broker_fetch")
     ),
+    "each piece of the broker's work in one burst": ("stations.broker.cpu_burst_us=0",),
     "a broker whose log does not grow": ("stations.broker.growth_per_1k=0",),
     "no garbage collections": ("stations.api.gc_every=0", "stations.api.gc_pause_ms=0"),
     "deadlines noticed at once, not at a tick": ("hosts.machine.tick_ms=0",),
