@@ -46,7 +46,7 @@ from loadtest.observed_run import (
     observed,
     own_parts,
     own_time_s,
-    pooled_idle,
+    pool_idleness,
 )
 from loadtest.otlp_spans import Span
 from loadtest.unsteady import Unsteady, unsteady
@@ -94,9 +94,9 @@ class Calibration:
     speed: float = 1.0
     unsteady: Unsteady = field(default_factory=Unsteady)
     cold: dict[str, Cold] = field(default_factory=dict)
-    broker_burst_s: float = 0.0
     collections: Collections = field(default_factory=Collections)
     broker_growth_per_1k: float = 0.0
+    broker_burst_s: float = 0.0
     idle_ratio: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     runs: list[Observed] = field(default_factory=list)
@@ -134,9 +134,7 @@ def calibrate(traces: Sequence[Trace], linger_s: float) -> Calibration:
     Traces whose arrivals came in bursts say what work costs while nothing sleeps, and what large batches cost.
     """
     every = [observed(trace) for trace in traces]
-    made = Calibration(idle_ratio=pooled_idle(every), runs=every)
-    for run in every:
-        run.idle_ratio = made.idle_ratio
+    made = Calibration(idle_ratio=pool_idleness(every), runs=every)
     runs, bursts = [run for run in every if not run.in_bursts], [run for run in every if run.in_bursts]
     if not runs:
         raise ValueError("all traces were observed in bursts; calibrate needs requests that overlap no other")
@@ -173,8 +171,7 @@ def calibrate(traces: Sequence[Trace], linger_s: float) -> Calibration:
     _cold(made, cold)
     background = float(np.mean([run.background_ratio for run in runs]))
     made.speed = 1.0 - background
-    made.unsteady = unsteady(runs)
-    varies = made.unsteady
+    varies = made.unsteady = unsteady(runs)
     made.notes.append(
         "the host's speed varies by "
         + (", ".join(f"{cv:.1%} for {holds_s:g} s" for cv, holds_s in varies.factors) or "less than can be told")

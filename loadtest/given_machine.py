@@ -87,6 +87,11 @@ def course_for(work: Work, meter: Course, speed: float, replayed: Callable[[Cour
     return _joined(work.edges_s, factors, meter)
 
 
+def felt(meter: Course, sensitivity: float) -> Course:
+    """The course of the meter's work as the platform feels it, by a power of it (`unsteady.py`); where the core was away it stays away."""
+    return tuple((at_s, takes if takes == math.inf else takes**sensitivity) for at_s, takes in meter)
+
+
 def _joined(edges_s: Floats, factors: Floats, meter: Course) -> Course:
     """The factors of the pieces, within each as the meter says; where the core was away it stays away."""
     pieces = [(at_s, takes) for at_s, takes in meter if takes < math.inf]

@@ -107,9 +107,12 @@ def cpu_by_role(lines: Sequence[dict[str, Any]]) -> dict[str, Floats]:
     return used
 
 
-def pooled_idle(runs: Sequence[Observed]) -> dict[str, float]:
-    """Share of a core of each role while nothing is asked of it: the median of all runs, since a few seconds tell little."""
-    return {role: float(np.median([run.idle_ratio[role] for run in runs])) for role in runs[0].idle_ratio}
+def pool_idleness(runs: Sequence[Observed]) -> dict[str, float]:
+    """Let all runs have the share of a core of each role while nothing is asked of it: their median, since a few seconds tell little."""
+    idle_ratio = {role: float(np.median([run.idle_ratio[role] for run in runs])) for role in runs[0].idle_ratio}
+    for run in runs:
+        run.idle_ratio = idle_ratio
+    return idle_ratio
 
 
 MOST_STANDS_FOR = 10.0

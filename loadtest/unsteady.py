@@ -51,18 +51,18 @@ class Unsteady:
 
 def unsteady(runs: Sequence[Observed]) -> Unsteady:
     """How the host's speed varies in runs; steady if too little was seen."""
-    seen = [took for took in map(_took, runs) if len(took[1]) > SHORTEST]
-    if sum(len(logs) for _, logs in seen) < FEWEST:
+    seen = [(run, at_s, logs) for run in runs for at_s, logs in (_took(run),) if len(logs) > SHORTEST]
+    if sum(len(logs) for _, _, logs in seen) < FEWEST:
         return Unsteady()
-    every_s = float(np.mean([np.median(np.diff(at_s)) for at_s, _ in seen]))
-    mean = float(np.mean(np.concatenate([logs for _, logs in seen])))
-    off = [logs - mean for _, logs in seen]
+    every_s = float(np.mean([np.median(np.diff(at_s)) for _, at_s, _ in seen]))
+    mean = float(np.mean(np.concatenate([logs for _, _, logs in seen])))
+    off = [logs - mean for _, _, logs in seen]
     pairs = [len(logs) for logs in off]
     lags = np.array([lag for lag in LAGS if 2 * lag < min(pairs)])
     measured = np.average([[np.mean(logs[:-lag] * logs[lag:]) for lag in lags] for logs in off], axis=0, weights=pairs)
     variances = least_squares([np.exp(-lags * every_s / holds_s) for holds_s in HOLDS_S], measured)
     chance = max(float(np.average([np.mean(logs**2) for logs in off], weights=pairs)) - float(variances.sum()), 0.0)
-    sensitivity, error = _sensitivity(runs, chance)
+    sensitivity, error = _sensitivity(seen, chance)
     factors = zip(np.sqrt(np.expm1(sensitivity**2 * variances)).tolist(), HOLDS_S, strict=True)
     return Unsteady(tuple((cv, holds_s) for cv, holds_s in factors if cv >= LEAST_CV), sensitivity, error)
 
@@ -84,15 +84,14 @@ def _took(run: Observed) -> tuple[Floats, Floats]:
     return np.concatenate(at_s), np.log(np.minimum(took, np.quantile(took, WIDEST)))
 
 
-def _sensitivity(runs: Sequence[Observed], chance: float) -> tuple[float, float]:
+def _sensitivity(seen: Sequence[tuple[Observed, Floats, Floats]], chance: float) -> tuple[float, float]:
     """By what power of the meter's time CPU per request goes, arrivals held equal, and its standard error; 1 if that is not known.
 
     Within runs alone: between them other things differ too, such as how long processes sleep. `chance`: variance of one of the meter's
     times that is not the core's speed; what is left of it in an average would make the power too small (errors in variables).
     """
     costs, rates, times, by_chance = list[Floats](), list[Floats](), list[Floats](), 0.0
-    for run in runs:
-        at_s, logs = _took(run)
+    for run, at_s, logs in seen:
         work = work_of(run.trace, run.idle_ratio)
         low, high = np.searchsorted(at_s, work.edges_s[:-1]), np.searchsorted(at_s, work.edges_s[1:])
         known = (high > low) & (work.cpu_s > 0) & (work.finished > 0) & (work.edges_s[:-1] >= run.trace.header["warmup_s"])

@@ -205,7 +205,7 @@ class Validation:
         scenario = self.scenario(overrides, load, knee_per_s)
         planned = self.planned(scenario, self.seed + seed)
         if not how.get("host", True):
-            stations = {name: dataclasses.replace(one, host=None) for name, one in scenario.stations.items()}
+            stations = {name: dataclasses.replace(one, host=None, cpu_burst_s=0.0) for name, one in scenario.stations.items()}
             scenario = dataclasses.replace(scenario, stations=stations, hosts=())
         return replay(planned, scenario, seed=how.get("draw"), course=how.get("course", ()), look_s=how.get("look_s", 0.0))
 
@@ -223,12 +223,12 @@ class Validation:
 
     def given(self, run: Run, load: float) -> Course:
         """How the host's speed went in a real run, as its CPU says."""
-        from loadtest.given_machine import LOOK_S, course_for
+        from loadtest.given_machine import LOOK_S, course_for, felt
 
         assert run.work is not None  # `run_of` has told it
         seed, speed = self.plan.seed_of(load), self.scenario((), load).hosts[0].speed
         return course_for(
-            run.work, [(at_s, takes**self.sensitivity) for at_s, takes in run.course], speed,
+            run.work, felt(run.course, self.sensitivity), speed,
             lambda course, draw: self.predict(load, (), seed, draw=100 + draw, course=course, look_s=LOOK_S),
         )  # fmt: skip
 

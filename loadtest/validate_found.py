@@ -20,6 +20,9 @@ def plan_of(folder: Path) -> Plan:
     for name in ("plan.json", "predictions.json"):
         if not (folder / name).is_file():
             raise ValueError(f"{folder}: has no {name}; nothing that was foreseen could be judged")
+    designs = json.loads((folder / "predictions.json").read_text())["designs"]
+    if not all(isinstance(draws, list) for draws in designs.values()):
+        raise ValueError(f"{folder}/predictions.json: has no draws of the designs; judge it by the older version that made it")
     said = json.loads((folder / "plan.json").read_text())
     order = tuple(Planned(**one) for one in said["order"])
     return Plan(
@@ -30,7 +33,7 @@ def plan_of(folder: Path) -> Plan:
 def take_up(work: Validation) -> tuple[dict[float, Cells], dict[str, list[Cells]]]:
     """Let the validation have the runs in its folder, of which its plan is; return what was foreseen: of loads, of designs by draw."""
     from loadtest import traces
-    from loadtest.observed_run import observed, pooled_idle
+    from loadtest.observed_run import observed, pool_idleness
     from loadtest.unsteady import unsteady
     from model.platform import build_graph
 
@@ -41,9 +44,7 @@ def take_up(work: Validation) -> tuple[dict[float, Cells], dict[str, list[Cells]
     work.beside = [folder for folder in made if folder.name.startswith("beside-") and (folder / "counters.jsonl").is_file()]
     work.before = [folder for folder in made if not folder.name.startswith("beside-")]
     seen = [observed(traces.read(folder), with_spans=False) for folder in work.before]
-    work.idle_ratio = pooled_idle(seen)
-    for one in seen:
-        one.idle_ratio = work.idle_ratio
+    work.idle_ratio = pool_idleness(seen)
     work.sensitivity = unsteady([one for one in seen if not one.in_bursts]).sensitivity
     designs = {design.replace(" ", "-"): design for design in work.plan.designs}
     for folder in sorted((work.out / "runs").iterdir()):

@@ -62,7 +62,7 @@ class Station:
     - `cold`: the work's factor by how long this process has been idle, (seconds, factor) in rising order, with lines between
       and the first and last factor beyond; a process that never ran is as cold as can be.
     - `cpu_burst_s`: for how long it runs at most until it waits for another process for an instant, as a worker between the statements
-      of a batch: it gives its core away and wakes at once. 0: a piece of work is one burst.
+      of a batch: it gives its core away and wakes at once; belongs to a `host`. 0: a piece of work is one burst.
     - `wake_s`: work of waking up, when the process was asleep.
     - `gc_every`, `gc_pause_s`: every so many pieces of work a process collects its garbage, for so long, within that work.
 

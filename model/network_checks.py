@@ -74,6 +74,7 @@ def _check_station(station: Station) -> None:
         f"{where}: processes take one piece of work at a time, by fifo or priority (how they share cores is the host's)",
     )
     _require(not processes_fault(station), processes_fault(station))
+    _require(station.cpu_burst_s == 0 or station.host is not None, f"{where}: cpu_burst_s belongs to a host, whose cores it gives away")
     _require(
         station.shed_above is None or station.shed_above >= 0,
         f"{where}: shed_above must be 0 or more, not {station.shed_above}",

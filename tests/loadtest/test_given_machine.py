@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from loadtest.given_machine import LOOK_S, Work, course_for, edges_of, finished_in, work_of
+from loadtest.given_machine import LOOK_S, Work, course_for, edges_of, felt, finished_in, work_of
 from loadtest.observe import at_rate
 from loadtest.replay import replay
 from loadtest.traces import Trace
@@ -71,6 +71,11 @@ def test_within_a_piece_the_course_goes_as_the_meter_says_and_absences_stay(scen
     assert found[-1][1] == math.inf
     takes = np.array([takes for _, takes in found[:-1]])
     assert takes[1::2].mean() / takes[::2].mean() == pytest.approx(3.0, rel=0.05)
+
+
+@pytest.mark.parametrize(("sensitivity", "slow"), [(0.0, 1.0), (0.5, 2.0), (1.0, 4.0)])
+def test_what_is_felt_of_the_meter_leaves_absences(sensitivity, slow):
+    assert felt([(0.0, 4.0), (1.0, math.inf)], sensitivity) == ((0.0, slow), (1.0, math.inf))
 
 
 def test_work_is_cpu_beyond_idleness_and_one_role_s_threads_are_counted_once(tmp_path, arrivals):

@@ -38,7 +38,10 @@ def test_the_plan_of_an_interrupted_validation_is_what_it_was(tmp_path):
     (tmp_path / "plan.json").write_text(json.dumps(plan.document()))
     with pytest.raises(ValueError, match="nothing that was foreseen could be judged"):
         validate_found.plan_of(tmp_path)
-    (tmp_path / "predictions.json").write_text("{}")
+    (tmp_path / "predictions.json").write_text('{"designs": {"push": {"feed.open": {}}}}')
+    with pytest.raises(ValueError, match="has no draws of the designs"):
+        validate_found.plan_of(tmp_path)
+    (tmp_path / "predictions.json").write_text('{"designs": {"push": [{"feed.open": {}}]}}')
     assert validate_found.plan_of(tmp_path) == plan
 
 

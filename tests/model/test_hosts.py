@@ -409,6 +409,7 @@ def test_the_warm_up_is_left_out():
         (lambda: Network((), hosts=(Host("m", discipline="lifo"),)), "host m: no discipline 'lifo'"),
         (lambda: Network((), hosts=(Host("m"), Host("m"))), "hosts: m declared twice"),
         (lambda: Network((), (Station("s", host="n"),), hosts=(Host("m"),)), "station s: no host 'n'"),
+        (lambda: Network((), (Station("s", cpu_burst_s=1.0),)), "station s: cpu_burst_s belongs to a host"),
         (lambda: Network((), (Station("s", 1, "processor_sharing", host="m"),), hosts=(Host("m"),)), "station s: processes take one"),
         (lambda: Network((), (Station("s", gc_every=5),)), "station s: gc_every and gc_pause belong together"),
         (lambda: Network((), (Station("s", wake_s=-1.0),)), "station s: wake_s must be 0 or more, not -1"),

@@ -207,16 +207,18 @@ class Draw:
             return net.Station(f"s{number}", self.whole(1, 4), discipline, queue_limit, **sheds)
         idle_s = sorted({self.seconds(2.0) for _ in range(self.whole(0, 4))})
         collects = self.chance(0.3)
+        servers = self.whole(1, 4)
+        host = f"h{self.whole(0, self.hosts)}" if self.hosts and self.chance(0.8) else None
         return net.Station(
             f"s{number}",
-            self.whole(1, 4),
+            servers,
             discipline,
             queue_limit,
-            host=f"h{self.whole(0, self.hosts)}" if self.hosts and self.chance(0.8) else None,
+            host=host,
             preempts=self.chance(0.6),
             wake_s=self.pick((0.0, 0.25 if self.grid else 0.013)),
             cold=tuple((at_s, self.pick((0.5, 1.0, 2.0) if self.grid else (0.7, 1.0, 1.9))) for at_s in idle_s),
-            cpu_burst_s=self.pick((0.0, 0.0, 0.25 if self.grid else 0.17)),
+            cpu_burst_s=self.pick((0.0, 0.0, 0.25 if self.grid else 0.17)) * (host is not None),
             gc_every=self.whole(1, 6) if collects else 0,
             gc_pause_s=self.pick((0.5, 0.77)) if collects else 0.0,
             **sheds,
