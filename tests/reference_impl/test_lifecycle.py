@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -17,7 +18,7 @@ import httpx
 import msgspec
 import pytest
 
-from reference_impl import embedded, inspection, lifecycle, state
+from reference_impl import embedded, inspection, lifecycle, processes, state
 from reference_impl.__main__ import OPTIONAL, main
 from reference_impl.topics import GROUPS, INTERACTIONS
 from tests.reference_impl.media import MIB, begin, complete, content, send_parts
@@ -193,6 +194,20 @@ def somebody_else():
             yield server.server_port
         finally:
             server.shutdown()
+
+
+def test_a_port_that_was_given_is_given_to_no_other_process_before_its_server_is_there():
+    port = processes.free_port()
+    code = (
+        "from reference_impl import processes as p\n"
+        f"p._PORTS = range({port}, {port + 1})\n"
+        "try: print(p.free_port())\n"
+        "except p.StartFailed as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == f"no free port from {port} to {port + 1}\n"
+    with socket.socket() as server:  # ours can have it
+        server.bind(("127.0.0.1", port))
 
 
 def test_nobody_else_is_taken_for_our_own(stack):
