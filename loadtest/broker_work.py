@@ -82,4 +82,4 @@ def _windows(run: Observed) -> Floats:
     records, fetches = (np.histogram(began[kind], edges_s)[0] for kind in ("records", "fetches"))
     visits = records + fetches
     before = np.cumsum(visits) - visits / 2 + visits.mean() * warmup_s / WINDOW_S  # spans of the warm-up are not kept
-    return np.column_stack([records, fetches, before, used_s - run.idle_ratio[ROLE] * WINDOW_S])
+    return np.column_stack([records, fetches, before, (used_s - run.idle_ratio[ROLE] * WINDOW_S) / run.slow_factor])

@@ -42,8 +42,6 @@ DISCIPLINE = "fair"
 ON_HOST = (
     "api", "producer_threads", "database", "broker", "dispatcher_processes", "fanout_processes", "interaction_processes",
 )  # fmt: skip
-STATION_OF = {"api": "api", "postgres": "database"}
-"""Role -> station of its processes, for what is calibrated per process."""
 CLOSED = {"api": "api", "api_producer": "producer_threads", "postgres": "database", "interaction_worker": "interaction_processes"}
 """Role -> station whose work in the model is made to be what was measured. The broker's is already, by `broker_work`."""
 ABSENT_TIMES, ABSENT_COSTS = ("database_notify_batch", "database_connect", "cdc_poll"), ("database_notification",)
@@ -87,7 +85,7 @@ def document_of(header: dict[str, Any], made: Calibration, pieces: float = 0.0) 
         every = max(round(pieces * made.collections.requests_each), 1)
         document["stations"]["api"] |= {"gc_every": every, "gc_pause_ms": round(made.collections.pause_s * 1000, 3)}
     for role, cold in made.cold.items():
-        document["stations"][STATION_OF[role]]["cold"] = cold.points()
+        document["stations"][CLOSED[role]]["cold"] = cold.points()
     return document
 
 

@@ -16,7 +16,7 @@ out among the stages. So the work of the calibration's runs is reproduced, and n
   database and the workers use the CPU that was measured when the model is given the same arrivals.
 - Garbage collections of the API that are longer than a request stop it for as long as they take (`collections_seen`).
 - What other processes use meanwhile slows the host: its speed is one less their share of the core. What others on the same machine do
-  makes it vary: `unsteady`.
+  makes it vary: `unsteady`; each run's CPU counts as on the average of them all.
 
 Intervals are bootstrap intervals of 95 % over samples.
 """
@@ -49,7 +49,7 @@ from loadtest.observed_run import (
     pool_idleness,
 )
 from loadtest.otlp_spans import Span
-from loadtest.unsteady import Unsteady, unsteady
+from loadtest.unsteady import Unsteady, even_out, unsteady
 
 if TYPE_CHECKING:
     from loadtest.traces import Trace
@@ -138,6 +138,8 @@ def calibrate(traces: Sequence[Trace], linger_s: float) -> Calibration:
     runs, bursts = [run for run in every if not run.in_bursts], [run for run in every if run.in_bursts]
     if not runs:
         raise ValueError("all traces were observed in bursts; calibrate needs requests that overlap no other")
+    varies = made.unsteady = unsteady(runs)
+    even_out(every, varies.sensitivity)
     spans = [span for run in runs for span in run.spans]
     cpu_s = {role: sum(run.cpu_s.get(role, 0.0) for run in runs) for role in NETWORKED}
     made.collections = take_out(runs)
@@ -171,7 +173,6 @@ def calibrate(traces: Sequence[Trace], linger_s: float) -> Calibration:
     _cold(made, cold)
     background = float(np.mean([run.background_ratio for run in runs]))
     made.speed = 1.0 - background
-    varies = made.unsteady = unsteady(runs)
     made.notes.append(
         "the host's speed varies by "
         + (", ".join(f"{cv:.1%} for {holds_s:g} s" for cv, holds_s in varies.factors) or "less than can be told")
@@ -187,9 +188,11 @@ def calibrate(traces: Sequence[Trace], linger_s: float) -> Calibration:
     )
     for run in every:
         rate, stalls = run.requests / run.window_s, run.trace.header.get("stalls")
+        request_s = run.cpu_per_request_s * run.slow_factor
         made.notes.append(
-            f"{rate:.0f} requests/s{' in bursts' * run.in_bursts}: {run.cpu_per_request_s * 1e6:.0f} us of CPU a request, "
-            f"background {run.background_ratio:.1%}, probe {run.probe_s * 1e6:.1f} us, late sends {run.trace.header['late_ratio']:.2%}"
+            f"{rate:.0f} requests/s{' in bursts' * run.in_bursts}: {request_s * 1e6:.0f} us of CPU a request, where work takes "
+            f"{run.slow_factor:.3f} times as long as in all of these, background {run.background_ratio:.1%}, "
+            f"probe {run.probe_s * 1e6:.1f} us, late sends {run.trace.header['late_ratio']:.2%}"
             + (f", core away {stalls['ratio']:.2%}" if stalls else "")
         )
     return made

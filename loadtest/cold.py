@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from loadtest.estimates import LEAST_S, Floats
-from loadtest.observed_run import Observed, alone, cpu_of, own_parts, waits_of
+from loadtest.observed_run import PRODUCER, Observed, alone, cpu_of, own_parts, waits_of
 from loadtest.otlp_spans import Span
 
 HALVES_S = tuple(0.000125 * 2**step for step in range(9))
@@ -22,7 +22,7 @@ POINTS_S = (0.0, 0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)
 FEWEST = 50
 MOST_EXTRA = 5.0
 """More is not believed: with a long `half_s` a huge factor fits a few loads as well, and none beyond them."""
-ROLES = ("api", "postgres")
+ROLES = ("api", PRODUCER, "postgres")
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def half_s(rows: Floats, ratio: float) -> float:
 def cold_of(
     calm: Sequence[Observed], bursts: Sequence[Observed], names: Sequence[str], waking: tuple[float, float]
 ) -> dict[str, Cold]:
-    """Role -> its factor: API and database by their counters. Empty without bursts.
+    """Role -> its factor: API, its producer and database by their counters. Empty without bursts.
 
     `waking` are the shares of the API's work that may find it asleep: as a request comes, and as what it waited for is there.
     """

@@ -34,6 +34,8 @@ class Observed:
     spans: list[Span] = field(default_factory=list)
     probe_s: float = 0.0
     switches_per_s: dict[str, float] = field(default_factory=dict)
+    slow_factor: float = 1.0
+    """How many times as long as in the other runs work took: `unsteady.even_out` knows. CPU beyond idleness is divided by it."""
 
     @property
     def in_bursts(self) -> bool:
@@ -44,7 +46,7 @@ class Observed:
     def cpu_s(self) -> dict[str, float]:
         """CPU seconds of each networked role beyond idleness."""
         return {
-            role: max(busy - self.idle_ratio[role], 0.0) * self.window_s
+            role: max(busy - self.idle_ratio[role], 0.0) * self.window_s / self.slow_factor
             for role, busy in self.busy_ratio.items()
             if role in NETWORKED
         }

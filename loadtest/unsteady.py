@@ -8,6 +8,9 @@ is the same all through a run, and another in the next, is a factor of the longe
 
 A platform's work does not feel what slows the meter just as much, since it uses the core's caches and memory in another way. How
 much is the power `sensitivity`: by what power of the meter's time its CPU per request goes, from one quarter of a second to the next.
+
+Runs that met the machine at different speeds are made comparable by it (`even_out`): a few runs at each load say what work costs, and a
+load whose runs all met it fast would seem to have less.
 """
 
 from __future__ import annotations
@@ -65,6 +68,17 @@ def unsteady(runs: Sequence[Observed]) -> Unsteady:
     sensitivity, error = _sensitivity(seen, chance)
     factors = zip(np.sqrt(np.expm1(sensitivity**2 * variances)).tolist(), HOLDS_S, strict=True)
     return Unsteady(tuple((cv, holds_s) for cv, holds_s in factors if cv >= LEAST_CV), sensitivity, error)
+
+
+def even_out(runs: Sequence[Observed], sensitivity: float) -> None:
+    """Let each run's CPU count as if the host had been as fast in it as in all of these on the average (`Observed.slow_factor`)."""
+    logs = [found[1] for found in map(_took, runs)]
+    if not all(map(len, logs)):
+        return  # some were not metered
+    means = np.array([float(one.mean()) for one in logs])
+    slow = np.exp(sensitivity * (means - means.mean()))
+    for run, factor in zip(runs, slow / slow.mean(), strict=True):
+        run.slow_factor = float(factor)
 
 
 def _took(run: Observed) -> tuple[Floats, Floats]:

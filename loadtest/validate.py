@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from loadtest import validate_found, validation
 from loadtest.arguments import Parser, duration_s, scenario_of
 from loadtest.observe import at_rate
+from loadtest.replay import AWAITED_S
 from loadtest.validate_document import document, say
 from loadtest.validation import DESIGN_LOAD, DESIGNS, LOADS, Plan, Planned, Run
 
@@ -34,14 +35,15 @@ if TYPE_CHECKING:
     from model.scenario import Scenario
 
 EXAMPLES = """examples:
-  flashcrowd validate                                          about 45 minutes on a quiet machine with two cores
+  flashcrowd validate                                          about an hour on a quiet machine with two cores
   flashcrowd validate --repeats 1 --run 8s --designs none      a look, 8 minutes
   flashcrowd validate --loads 0.3,0.6,0.9 --designs push --out results/short
   flashcrowd validate --judge --out results/validation         it was interrupted: the table of what there is
 """
 PILOT_S, PILOT_PER_S, PILOT_BURST_S = 8.0, 100.0, 0.5
 """In bursts, since work costs a process that has just slept up to three times as much as one that is busy, as it is near the knee."""
-PER_RUN_S = 37.0
+KNEE_ROUNDS = 4
+PER_RUN_S = 33.0
 """About what a run costs beside its length: bringing a reference up, filling and warming it, and waiting until it is idle."""
 
 
@@ -77,10 +79,10 @@ def parser() -> argparse.ArgumentParser:
     made = Parser("flashcrowd validate", __doc__, EXAMPLES)
     made.add_scenario("fidelity")
     made.add_argument("--loads", type=_loads, default=LOADS, metavar="LIST", help="shares of the predicted knee (0.15 to 1.1)")
-    made.add_argument("--repeats", type=_count, default=3, metavar="N", help="of each load (3)")
+    made.add_argument("--repeats", type=_count, default=4, metavar="N", help="of each load (4)")
     made.add_argument("--run", type=duration_s, default=15.0, metavar="T", help="length of each run, a fifth of it warm-up (15s)")
     made.add_argument("--designs", type=_designs, default=_designs("all"), metavar="LIST", help="to rank: all, none, or names")
-    made.add_argument("--design-repeats", type=_count, default=2, metavar="N", help="runs of each design (2)")
+    made.add_argument("--design-repeats", type=_count, default=3, metavar="N", help="runs of each design (3)")
     made.add_argument("--out", type=Path, default=Path("results/validation"), metavar="DIR", help="(results/validation)")
     made.add_argument("--judge", action="store_true", help="make no run: judge those that an interrupted validation left in DIR")
     made.add_argument("--json", type=Path, metavar="FILE", help="write the document there as well")
@@ -159,11 +161,14 @@ class Validation:
         self.calibrated.write_text(text)
 
     def knee(self, guess_per_s: float) -> float:
-        """Requests per second at which the model's host (or its busiest station) has no time left."""
-        for _ in range(2):
-            replayed = self.predict(0.85, (), 999, guess_per_s)
-            use = max(replayed.header["host_utilisation"].values(), default=0.85)
-            guess_per_s *= 0.85 / max(use * (replayed.duration_s + 10.0) / replayed.duration_s, 0.05)
+        """Requests per second at which the model's host has no time left, as fast as it is on the average.
+
+        What a request costs there: near saturation processes hardly sleep, and work for many requests at once.
+        """
+        for _ in range(KNEE_ROUNDS):
+            replayed = self.predict(1.0, (), 999, guess_per_s, course=((0.0, 1.0),))
+            use = max(replayed.header["host_utilisation"].values(), default=1.0)
+            guess_per_s /= max(use * (replayed.duration_s + AWAITED_S) / replayed.duration_s, 0.05)
         return guess_per_s
 
     def scenario(self, overrides: Sequence[str], load: float, knee_per_s: float | None = None) -> Scenario:
@@ -235,7 +240,7 @@ class Validation:
     def cpu_per_request_s(self, replayed: Trace) -> float:
         """What the model's host did for each request of a run, background left out."""
         host = self.scenario((), 0.5).hosts[0]
-        used_s = replayed.header["host_utilisation"][host.name] * (replayed.duration_s + 10.0) * host.cores
+        used_s = replayed.header["host_utilisation"][host.name] * (replayed.duration_s + AWAITED_S) * host.cores
         return used_s * host.speed / max(len(replayed.rows), 1)
 
     def next_run(self, planned: Planned) -> None:

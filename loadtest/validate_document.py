@@ -13,6 +13,7 @@ from loadtest.validation import DESIGN_LOAD, EFFECTS, NO_HOST, RANKINGS, STEADY
 
 if TYPE_CHECKING:
     from loadtest.validate import Validation
+    from loadtest.validation import Run
     from model.control import Course
 
 
@@ -29,6 +30,41 @@ def _steady(course: Course) -> Course:
 
 def _answered_per_s(cells: dict[str, dict[str, Any]]) -> float:
     return float(sum(cell["per_s"] for cell in cells.values() if cell["kind"] == "operation"))
+
+
+def knee(
+    predicted_per_s: float,
+    of_load: dict[float, list[Run]],
+    cells: dict[float, dict[str, Any]],
+    given: dict[float, list[dict[str, dict[str, Any]]]],
+) -> dict[str, Any]:
+    """The knee that was foreseen beside the most that the reference answered at a load that is meant to saturate it.
+
+    `of_load`: the runs of each load, `cells`: foreseen, `given`: the model's on each run's machine. `real_per_s`, the middle of the runs
+    of the load at which that is highest, their `spread` and the `error` are None if no load is the knee or above. A load far above it
+    is answered less: work is done for requests that nobody gets an answer to in time.
+    """
+    import numpy as np
+
+    at: list[dict[str, Any]] = [
+        {
+            "load": load,
+            "real_per_s": [_answered_per_s(run.cells) for run in validation.shown_of(runs)],
+            "model_per_s": _answered_per_s(cells[load]),
+            "given_per_s": [_answered_per_s(one) for one in given[load]],
+        }
+        for load, runs in of_load.items()
+        if load >= 1
+    ]
+    most: list[float] = max((one["real_per_s"] for one in at), key=lambda every: float(np.median(every)), default=[])
+    real = float(np.median(most)) if most else None
+    return {
+        "predicted_per_s": predicted_per_s,
+        "real_per_s": real,
+        "spread": float(np.std(most, ddof=1) / np.mean(most)) if len(most) > 1 else None,
+        "error": predicted_per_s / real - 1 if real else None,
+        "loads": at,
+    }
 
 
 def document(work: Validation, cells: dict[float, dict[str, Any]], designed: dict[str, list[Any]]) -> dict[str, Any]:
@@ -68,21 +104,13 @@ def document(work: Validation, cells: dict[float, dict[str, Any]], designed: dic
             if load < 0.8:
                 without += validation.cell_rows(load, "", mine, cells[load], by_cpu(load, effect))
         effects.append({"effect": effect, "medians": validation.medians(without, "load")})
-    top = max(plan.loads)
-    saturated = validation.shown_of(of_load.get(top, []))
     return {
         "made_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "machine": machine(),
         "scenario": work.base.name,
         "plan": plan.document(),
         "calibration": work.notes,
-        "knee": {
-            "predicted_per_s": work.knee_per_s,
-            "at_load": top,
-            "real_per_s": [_answered_per_s(run.cells) for run in saturated],
-            "model_per_s": _answered_per_s(cells[top]),
-            "given_per_s": [_answered_per_s(one) for one in given.get(top, [])],
-        },
+        "knee": knee(work.knee_per_s, of_load, cells, given),
         "medians": validation.medians(held_out),
         "medians_of_loads": validation.medians(held_out, "load"),
         "effects": effects,

@@ -124,13 +124,22 @@ _TITLES = {
 }
 
 
-def _knee(made: dict[str, Any]) -> str:
-    knee = made["knee"]
-    real, given = (", ".join(f"{value:.0f}" for value in knee[of]) or "–" for of in ("real_per_s", "given_per_s"))
-    return (
-        f"Knee: predicted at {knee['predicted_per_s']:.0f} requests/s. At {knee['at_load']:.0%} of it the model answers "
-        f"{knee['model_per_s']:.0f}/s, the reference {real}/s, the model given each run's CPU per request {given}/s."
-    )
+def _knee(made: dict[str, Any]) -> list[str]:
+    found = made["knee"]
+    text = f"Knee: predicted at {found['predicted_per_s']:.0f} requests/s"
+    if found["real_per_s"] is not None:
+        text += (
+            f"; the most that the reference answered are {found['real_per_s']:.0f}/s: the prediction is {found['error']:+.1%} off, "
+            f"the spread of its runs {percent(found['spread'])}"
+        )
+    lines = [text]
+    for one in found["loads"]:
+        real, given = (", ".join(f"{value:.0f}" for value in one[of]) or "–" for of in ("real_per_s", "given_per_s"))
+        lines.append(
+            f"At {one['load']:.0%} of it the model answers {one['model_per_s']:.0f}/s, the reference {real}/s, "
+            f"the model given each run's machine {given}/s"
+        )
+    return lines
 
 
 def about(made: dict[str, Any]) -> list[str]:
@@ -141,7 +150,7 @@ def about(made: dict[str, Any]) -> list[str]:
         f"{len(made['runs'])} runs of {plan['run_s']:g} s, seed {plan['seed']}; {made['rejected']} rejected "
         f"({made['rejected'] / max(len(made['runs']), 1):.0%}). Rules, fixed before: {'; '.join(plan['rules'])}.",
         *(f"calibration at {note}" for note in made["calibration"]),
-        _knee(made),
+        *_knee(made),
         "Calibrated beside: predicted by all calibration runs, those between the held-out ones too",
         "Given the machine: the same, each run held against the model on a host that was so fast in each quarter of a second that a "
         "finished request costs it the CPU which it cost the system; within it as slow, or away, as a fixed piece of work on the core was",

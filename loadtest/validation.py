@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from loadtest.traces import Trace
     from model.control import Course
 
-CALIBRATION_RUNS = ((0.25, 0.0), (0.35, 0.05), (0.45, 0.0), (0.45, 0.0), (0.35, 0.05), (0.25, 0.0))
+CALIBRATION_RUNS = (
+    (0.25, 0.0), (0.35, 0.05), (0.45, 0.0), (0.45, 0.0), (0.35, 0.05), (0.25, 0.0), (0.35, 0.05), (0.45, 0.0), (0.25, 0.0),
+)  # fmt: skip
 """Share of a core as the pilot sees it, and for how many seconds arrivals are held back to come at once; 0: as they come.
 
 As many should come at once as are under way at high load: a request cost 854 us in bursts of a quarter second, 1,005 at 90 % load.

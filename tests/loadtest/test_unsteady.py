@@ -8,16 +8,16 @@ import pytest
 
 from loadtest.observed_run import Observed
 from loadtest.traces import Trace
-from loadtest.unsteady import FEWEST, Unsteady, unsteady
+from loadtest.unsteady import FEWEST, Unsteady, even_out, unsteady
 from loadtest.validation import course_of
 
 EVERY_S, TIMES, PER_S = 0.005, 20, 500
 
 
-def run_of(folder, varies, chance_cv, seed, length_s=60.0, power=1.0):
+def run_of(folder, varies, chance_cv, seed, length_s=60.0, power=1.0, takes=1.0):
     """A run whose meter's work takes factors (cv, seconds that it holds), and another each time by chance.
 
-    CPU per request goes by a `power` of the factors.
+    CPU per request goes by a `power` of the factors; all of the meter's work takes `takes` times as long.
     """
     rng = np.random.default_rng(seed)
     number = int(length_s / EVERY_S)
@@ -27,7 +27,7 @@ def run_of(folder, varies, chance_cv, seed, length_s=60.0, power=1.0):
         drawn = rng.lognormal(-(sigma**2) / 2, sigma, number)
         anew = rng.random(number) < EVERY_S / holds_s
         factors *= drawn[np.maximum.accumulate(np.where(anew, np.arange(number), 0))]
-    took_ns = 13_000 * factors * rng.lognormal(0, chance_cv, number)
+    took_ns = 13_000 * takes * factors * rng.lognormal(0, chance_cv, number)
     lines = [
         {"at_s": 1000 + (first + TIMES) * EVERY_S, "took_s": 1e-9 * took_ns[first : first + TIMES].mean(),
          "each_ns": took_ns[first : first + TIMES].round().tolist()}
@@ -97,3 +97,21 @@ def test_too_little_says_nothing(tmp_path):
     unmetered.trace.file("stalls.jsonl").unlink()  # as of traces from before there was a meter
     assert unsteady([unmetered]) == Unsteady()
     assert course_of(unmetered.trace) == []
+
+
+def test_runs_that_met_the_machine_at_different_speeds_are_evened_out(tmp_path):
+    runs = [run_of(tmp_path / str(seed), [], 0.02, seed) for seed in range(3)]
+    slow = run_of(tmp_path / "slow", [], 0.02, 4, takes=1.5)
+    for run in (*runs, slow):
+        run.busy_ratio = {"api": 0.5}
+    even_out([*runs, slow], 1.0)
+    assert slow.slow_factor / runs[0].slow_factor == pytest.approx(1.5, rel=0.02)
+    assert np.mean([run.slow_factor for run in (*runs, slow)]) == pytest.approx(1.0)
+    assert slow.cpu_s["api"] * slow.slow_factor == pytest.approx(0.5 * slow.window_s)
+    even_out([*runs, slow], 0.5)
+    assert slow.slow_factor / runs[0].slow_factor == pytest.approx(1.5**0.5, rel=0.02)
+    (tmp_path / "slow" / "stalls.jsonl").unlink()  # it was not metered: nothing is known of the others beside it
+    for run in (*runs, slow):
+        run.slow_factor = 1.0
+    even_out([*runs, slow], 1.0)
+    assert {run.slow_factor for run in (*runs, slow)} == {1.0}

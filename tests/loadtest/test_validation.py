@@ -12,12 +12,13 @@ from loadtest.estimates import Estimate, estimate, least_squares
 from loadtest.observed_run import alone, own_time_s
 from loadtest.otlp_spans import Span
 from loadtest.stalls import Stalls
+from loadtest.validate_document import knee
 from loadtest.validation import Plan, Ranking, Run
 
 
-def run_at(load=0.3, mean_s=0.010, *, answered=1.0, late=0.0, busy=0.3, probe_s=1e-4, design="", steal=0.0, away=None):
+def run_at(load=0.3, mean_s=0.010, *, answered=1.0, late=0.0, busy=0.3, probe_s=1e-4, design="", steal=0.0, away=None, per_s=50.0):
     times = {f"{name}_s": mean_s for name in ("mean", "p50", "p90", "p95", "p99")}
-    cells = {"feed.open": {"kind": "operation", "n": 1000, "per_s": 50.0, "not_ok": 0, **times}}
+    cells = {"feed.open": {"kind": "operation", "n": 1000, "per_s": per_s, "not_ok": 0, **times}}
     return Run(load, design, cells, 0.002, busy, answered, late, steal, probe_s, away)
 
 
@@ -183,6 +184,25 @@ def test_estimates_keep_mean_and_shape():
     assert least_squares([np.ones(100), items], 3 + 0.5 * items) == pytest.approx([3, 0.5])
 
 
+def test_the_knee_is_held_against_the_most_that_was_answered_at_loads_that_saturate():
+    of_load = {
+        0.85: [run_at(0.85, per_s=500)],
+        1.1: [run_at(1.1, per_s=per_s) for per_s in (190, 210, 200)],
+        1.3: [run_at(1.3, per_s=per_s) for per_s in (150, 160)],
+    }
+    cells = {load: run_at(per_s=180).cells for load in of_load}
+    given = {load: [run.cells for run in runs] for load, runs in of_load.items()}
+    found = knee(190, of_load, cells, given)
+    assert found["real_per_s"] == 200
+    assert found["error"] == pytest.approx(-0.05)
+    assert found["spread"] == pytest.approx(0.05)
+    assert [(one["load"], one["real_per_s"], one["model_per_s"]) for one in found["loads"]] == [
+        (1.1, [190, 210, 200], 180), (1.3, [150, 160], 180),
+    ]  # fmt: skip
+    alone = knee(190, {0.85: of_load[0.85]}, cells, given)
+    assert (alone["real_per_s"], alone["error"], alone["loads"]) == (None, None, [])
+
+
 def test_the_page_shows_every_cell_and_escapes(tmp_path):
     runs = [run_at(mean_s=m) for m in (0.01, 0.012)]
     rows = validation.cell_rows(0.3, "<b>", runs, run_at(mean_s=0.02).cells)
@@ -190,7 +210,7 @@ def test_the_page_shows_every_cell_and_escapes(tmp_path):
     made = {
         "made_at": "2026-01-01", "machine": {"processor": "p", "system": "s", "python": "3"}, "plan": plan.document(),
         "calibration": ["30 requests/s"],
-        "knee": {"predicted_per_s": 300, "at_load": 1.1, "model_per_s": 290, "real_per_s": [280.0], "given_per_s": [284.0]},
+        "knee": knee(300, {1.1: [run_at(1.1, per_s=280)]}, {1.1: run_at(per_s=290).cells}, {1.1: [run_at(per_s=284).cells]}),
         "medians": validation.medians(rows), "medians_of_loads": validation.medians(rows, "load"),
         "effects": [{"effect": "the whole model", "medians": validation.medians(rows)}],
         "rankings": [{"question": "a against b", "outcome": "not measured"}], "rejected": 0,
@@ -203,7 +223,7 @@ def test_the_page_shows_every_cell_and_escapes(tmp_path):
     assert not re.search(r"(src|href)=", page)
     lines = (tmp_path / "validation.md").read_text().splitlines()
     assert sum(line.startswith("| <b> | feed.open") for line in lines) == len(rows)
-    assert any("the reference 280/s, the model given each run's CPU per request 284/s" in line for line in lines)
+    assert any("the reference 280/s, the model given each run's machine 284/s" in line for line in lines)
     assert json.loads((tmp_path / "validation.json").read_text())["rows"][0]["name"] == "feed.open"
     assert len((tmp_path / "validation.csv").read_text().splitlines()) == len(rows) + 1
 
