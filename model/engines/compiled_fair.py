@@ -8,30 +8,15 @@ from __future__ import annotations
 from typing import Any
 
 from model.engines import order
-from model.engines.compiled_events import MACHINERY, schedule, what_of_machinery, what_of_task, whose_task
+from model.engines.compiled_cores import get_core, lose_core
+from model.engines.compiled_events import MACHINERY, schedule, what_of_machinery
 from model.engines.compiled_lists import NONE
 from model.engines.compiled_tables import hosts, processes, tasks
-from model.engines.order import CORES, WAKE
+from model.engines.order import CORES
 from model.kernel_cache import part, seldom
 
 GONE, LINGERS, WAITS, RUNS = range(4)
 """Where a process is."""
-
-
-@part
-def get_core(sim: Any, i: int) -> None:
-    """The task's work goes on from now."""
-    task = tasks(sim, i)
-    task.alone_s = sim.now
-    task.wake = schedule(sim, task.work_s, whose_task(task.origin), what_of_task(task.path, WAKE), i)
-
-
-@part
-def lose_core(sim: Any, i: int) -> None:
-    """The task's process has no core any more, and what is left of its work."""
-    task = tasks(sim, i)
-    task.work_s = max(0.0, task.work_s - (sim.now - task.alone_s))
-    task.wake = 0
 
 
 until_tick_s = part(order.until_tick_s)

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from model.engines.compiled_cores import first_burst, get_core, lose_core, warmed
 from model.engines.compiled_events import MACHINERY, schedule, what_of_machinery
-from model.engines.compiled_fair import get_core, lose_core, set_cores_fair, start_fair, stop_fair
+from model.engines.compiled_fair import set_cores_fair, start_fair, stop_fair
 from model.engines.compiled_lists import append, join_heap, leave_heap, prepend, take
-from model.engines.compiled_tables import colds, hosts, lines, processes, stations, tasks
+from model.engines.compiled_tables import hosts, lines, processes, stations, tasks
 from model.engines.order import CORES
 from model.kernel_cache import part, seldom
 from model.tables import CORES_SHARED, FAIR, WAKE_PREEMPTION
@@ -61,27 +62,13 @@ def take_process(sim: Any, s: int) -> int:
 
 
 @part
-def factor_after(sim: Any, station: Any, idle_s: float) -> float:
-    """The work's factor after so long an idle time."""
-    first = colds(sim, station.first_cold)
-    before_s, before = first.idle_s, first.factor
-    for number in range(station.first_cold, station.first_cold + station.colds):
-        point = colds(sim, number)
-        if idle_s < point.idle_s:
-            if point.idle_s == before_s:
-                return float(before)
-            return float(before + (point.factor - before) * ((idle_s - before_s) / (point.idle_s - before_s)))
-        before_s, before = point.idle_s, point.factor
-    return float(before)
-
-
-@part
 def demand_of(sim: Any, p: int, work_s: float) -> float:
     """What a piece of work comes to for this process."""
     process = processes(sim, p)
     station = stations(sim, process.station)
+    process.cold_s = 0.0
     if station.colds > 0:
-        work_s *= factor_after(sim, station, sim.now - process.ran_s)
+        process.cold_s = work_s / hosts(sim, station.host).speed if station.host >= 0 else work_s
     if not process.awake:
         work_s += station.wake_s
     if station.gc_every > 0:
@@ -134,10 +121,7 @@ def start(sim: Any, i: int, state: int, work_s: float, before: int) -> None:
     process = processes(sim, task.process)
     process.awake = 1
     station = stations(sim, process.station)
-    process.left_s = 0.0
-    if 0.0 < station.cpu_burst_s < work_s:
-        process.left_s = work_s - station.cpu_burst_s
-        work_s = station.cpu_burst_s
+    work_s = first_burst(sim, task.process, work_s)
     task.state, task.work_s, task.wake = state, work_s, 0
     h = station.host
     if h < 0:
@@ -147,7 +131,7 @@ def start(sim: Any, i: int, state: int, work_s: float, before: int) -> None:
     catch_up_host(sim, host)
     host.woken += before < 0
     if host.discipline == CORES_SHARED:
-        task.work_s, task.turn = host.virtual_s + work_s, host.turns
+        task.work_s, task.turn = host.virtual_s + warmed(sim, task.process, work_s), host.turns
         host.turns += 1
         host.working += 1
         host.root = join_heap(sim, host.root, i)

@@ -75,7 +75,7 @@ STATION = extended(
     f8="virtual_s since_s counted_s window_s gc_pause_s wake_s cpu_burst_s ageing_s speed",
 )
 PROCESS = record(
-    f8="ran_s left_s entered_s had_s due_s owed_s", i4="station next collected awake held task before after place protected"
+    f8="ran_s cold_s left_s entered_s had_s due_s owed_s", i4="station next collected awake held task before after place protected"
 )
 HOST_STATE = extended(
     HOST_COUNTS,

@@ -101,6 +101,7 @@ class RunQueue(_Host):
 
     def _pause(self, process: Process) -> None:
         process.epoch += 1
+        process.ran_s = self.env.now
         process.work_s = max(0.0, process.work_s - (self.env.now - process.since_s))
 
     def stop(self, process: Process) -> None:
@@ -151,6 +152,7 @@ class SharedCores(_Host):
         else:
             self.counts.woken += 1
         self.here[process] = None
+        work_s = process.crew.warmed_s(process, work_s)
         heapq.heappush(self.heap, (self.virtual_s + work_s, next(self.numbers), process, process.epoch))
         self._plan()
 
@@ -321,6 +323,7 @@ class FairQueue(_Host):
 
     def _put_out(self, process: Process) -> None:
         process.epoch += 1
+        process.ran_s = self.env.now
         process.had_s = self._had_s(process)
         process.work_s = max(0.0, process.work_s - (self.env.now - process.since_s))
         self.running.remove(process)

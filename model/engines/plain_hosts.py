@@ -23,13 +23,14 @@ class Process:
     """One server of a station."""
 
     __slots__ = (
-        "awake", "collected", "crew", "due_s", "epoch", "had_s", "left_s", "lingers", "owed_s", "protected", "ran_s", "since_s", "task",
-        "then", "work_s",
+        "awake", "cold_s", "collected", "crew", "due_s", "epoch", "had_s", "left_s", "lingers", "owed_s", "protected", "ran_s", "since_s",
+        "task", "then", "work_s",
     )  # fmt: skip
 
     def __init__(self, crew: Crew) -> None:
         self.crew, self.awake, self.epoch = crew, False, 0
-        self.ran_s = -np.inf  # when it last had work: never
+        self.ran_s = -np.inf  # when it last had a core: never
+        self.cold_s = 0.0  # work that takes longer by how long ago that is, once the process has one again
         self.collected = 0  # pieces of work since the last garbage collection
         self.work_s = self.since_s = 0.0
         self.left_s = 0.0  # of its work, after this burst
@@ -83,13 +84,15 @@ class Crew:
 
     def _burst(self, process: Process, work_s: float) -> None:
         """The process runs until it waits for another for an instant, or is done."""
+        self.host.start(process, self._first_burst_s(process, work_s))
+
+    def _first_burst_s(self, process: Process, work_s: float) -> float:
         burst_s = self.cpu_burst_s if 0 < self.cpu_burst_s < work_s else work_s
         process.left_s = work_s - burst_s
-        self.host.start(process, burst_s)
+        return burst_s
 
     def _demand_s(self, process: Process, work_s: float) -> float:
-        if self.cold:
-            work_s *= factor_after(self.cold, self.env.now - process.ran_s)
+        process.cold_s = work_s / self.host.speed if self.cold else 0.0
         if not process.awake:
             work_s += self.wake_s
         if self.gc_every > 0:
@@ -99,6 +102,15 @@ class Crew:
                 work_s += self.gc_pause_s
         self.cpu_s += work_s
         return work_s / self.host.speed
+
+    def warmed_s(self, process: Process, work_s: float) -> float:
+        """The burst's work, now that the process has a core: as a piece begins, longer by the time since it last had one."""
+        if process.cold_s <= 0:
+            return work_s
+        more_s = process.cold_s * (factor_after(self.cold, self.env.now - process.ran_s) - 1.0)
+        process.cold_s = 0.0
+        self.cpu_s += more_s * self.host.speed
+        return self._first_burst_s(process, max(0.0, work_s + process.left_s + more_s))
 
     def done(self, process: Process) -> None:
         """The process has done its work; for its station to say what it does next."""
@@ -121,7 +133,7 @@ class Crew:
 
 
 def factor_after(cold: list[tuple[float, float]], idle_s: float) -> float:
-    """The work's factor after so long an idle time: lines between the points, the first and last factor beyond."""
+    """The work's factor after so long a time without a core: lines between the points, the first and last factor beyond."""
     before_s, before = cold[0]
     for at_s, factor in cold:
         if idle_s < at_s:
@@ -150,6 +162,7 @@ class OwnCores:
 
 def run(engine: Plain, process: Process, work_s: float) -> None:
     """The process has a core; it is done after `work_s`, unless something comes between."""
+    work_s = process.crew.warmed_s(process, work_s)
     process.epoch += 1
     process.work_s, process.since_s = work_s, engine.env.now
     epoch, task = process.epoch, process.task
