@@ -22,7 +22,7 @@ Discipline: TypeAlias = Literal["fifo", "priority", "processor_sharing"]  # of a
 DISCIPLINES: tuple[Discipline, ...] = ("fifo", "priority", "processor_sharing")
 HostDiscipline: TypeAlias = Literal["processor_sharing", "fifo", "wake_preemption", "fair"]
 HOST_DISCIPLINES: tuple[HostDiscipline, ...] = ("processor_sharing", "fifo", "wake_preemption", "fair")
-IdleFactors: TypeAlias = tuple[tuple[float, float], ...]  # (idle seconds, factor), by rising idle time
+IdleFactors: TypeAlias = tuple[tuple[float, float], ...]  # (seconds without a core, factor), by rising time
 
 
 LINUX_TICK_S = 0.004

@@ -59,8 +59,9 @@ class Station:
     With a `host` its servers are processes that share the host's cores (`hosts.py`); without one each has a core of its own.
     What makes a process's work longer, each off by default:
 
-    - `cold`: the work's factor by how long this process has been idle, (seconds, factor) in rising order, with lines between
-      and the first and last factor beyond; a process that never ran is as cold as can be.
+    - `cold`: the factor of a piece of work as the process gets a core for it, by how long it had none, idle or waiting while others ran,
+      (seconds, factor) in rising order, with lines between and the first and last factor beyond; a process that never ran is as cold as
+      can be.
     - `cpu_burst_s`: for how long it runs at most until it waits for another process for an instant, as a worker between the statements
       of a batch: it gives its core away and wakes at once; belongs to a `host`. 0: a piece of work is one burst.
     - `wake_s`: work of waking up, when the process was asleep.

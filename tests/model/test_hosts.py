@@ -235,6 +235,16 @@ def test_work_grows_with_the_process_s_idle_time():
     assert answered(record) == [2, 3, 4, 7.5, 16]
 
 
+@pytest.mark.parametrize("discipline", ["fifo", "fair"])
+def test_a_process_cools_while_it_waits_for_the_core_and_others_run(discipline):
+    app, other = Station("app", host="machine", cold=((1.0, 1.0), (3.0, 2.0))), Station("other", host="machine")
+    network = one_machine(discipline, (serve("app"),), (serve("other", 4.0),), stations=(app, other), slice_s=10.0)
+    record = run(network, [(0, "ask"), (2, "ask1"), (3, "ask")])
+    # never ran: 2 s; the other has the core until 6; after 4 s without it, 2 s
+    assert answered(record) == [2, 6, 8]
+    assert station(record, "app")["cpu_s"] == 2 + 2
+
+
 def test_each_process_has_a_memory_of_its_own_and_the_warmest_is_taken():
     app = Station("app", 2, cold=((0.0, 1.0), (4.0, 5.0)))
     record = run(Network((Operation("ask", (serve("app"),)),), (app,)), asks(0, 1, 7, 7))
