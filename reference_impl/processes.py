@@ -200,21 +200,18 @@ def memory_bytes(child: Child) -> int:
 # Below the range from which systems take ports for outgoing connections (Linux: 32768 to 60999): one from there may be taken
 # between the moment when it is found free and the moment when a server binds it.
 _PORTS = range(20_000, 32_000)
-_reserved: set[int] = set()
 
 
 def free_port() -> int:
-    """A TCP port of the loopback interface that is free, and that no other process of ours is given while this one lives.
+    """A TCP port of the loopback interface that is free, and that neither we nor another process of ours is given while this one lives.
 
     Most servers bind their port seconds after it was chosen. Until then the UDP port of the same number, which nobody uses, is
-    the sign for others that it is taken.
+    the sign that it is taken.
 
     Raises:
         StartFailed: there is none.
     """
     for port in random.SystemRandom().sample(_PORTS, min(len(_PORTS), 1000)):
-        if port in _reserved:
-            continue
         with (
             socket.socket() as probe,
             socket.socket(type=socket.SOCK_DGRAM) as sign,
@@ -223,7 +220,6 @@ def free_port() -> int:
             sign.bind(("127.0.0.1", port))
             probe.bind(("127.0.0.1", port))
             sign.detach()  # it stays open until this process ends
-            _reserved.add(port)
             return port
     raise StartFailed(f"no free port from {_PORTS.start} to {_PORTS.stop}")
 

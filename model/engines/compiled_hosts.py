@@ -191,7 +191,8 @@ def join_run_queue(sim: Any, host: Any, line: int, i: int, preempts: int) -> Non
 def drop(sim: Any, i: int) -> None:
     """A task's work is over, or taken back; it keeps its place in a run queue."""
     process = processes(sim, tasks(sim, i).process)
-    process.ran_s = sim.now
+    if process.cold_s <= 0.0:
+        process.ran_s = sim.now
     h = stations(sim, process.station).host
     if h >= 0 and hosts(sim, h).discipline == CORES_SHARED:
         host = hosts(sim, h)

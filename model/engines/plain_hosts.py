@@ -122,9 +122,10 @@ class Crew:
             process.then()
 
     def drop(self, process: Process) -> None:
-        """The work is over, or taken back."""
+        """The work is over, or taken back; a process that waited for a core in vain is as cold as before."""
         process.epoch += 1
-        process.ran_s = self.env.now
+        if process.cold_s <= 0:
+            process.ran_s = self.env.now
 
     def rest(self, process: Process) -> None:
         """The process goes to sleep."""

@@ -245,6 +245,15 @@ def test_a_process_cools_while_it_waits_for_the_core_and_others_run(discipline):
     assert station(record, "app")["cpu_s"] == 2 + 2
 
 
+def test_a_process_that_waited_for_the_core_in_vain_is_as_cold_as_before():
+    app, other = Station("app", host="machine", cold=((1.0, 1.0), (3.0, 2.0))), Station("other", host="machine")
+    steps = (Try((serve("app"),), timeout_s=5.0),)
+    network = one_machine("fifo", steps, (serve("other", 8.0),), stations=(app, other))
+    record = run(network, [(0, "ask"), (2, "ask1"), (4, "ask"), (9.5, "ask")])
+    # never ran: 2 s; the other has the core from 2 to 10; the second gives up at 9; the third has it at 10, 8 s after the first
+    assert answers(record) == [(0, 2, "ok"), (2, 10, "ok"), (4, 9, "timed_out"), (9.5, 12, "ok")]
+
+
 def test_each_process_has_a_memory_of_its_own_and_the_warmest_is_taken():
     app = Station("app", 2, cold=((0.0, 1.0), (4.0, 5.0)))
     record = run(Network((Operation("ask", (serve("app"),)),), (app,)), asks(0, 1, 7, 7))

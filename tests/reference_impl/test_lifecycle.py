@@ -196,8 +196,11 @@ def somebody_else():
             server.shutdown()
 
 
-def test_a_port_that_was_given_is_given_to_no_other_process_before_its_server_is_there():
+def test_a_port_that_was_given_is_given_to_nobody_else_before_its_server_is_there(monkeypatch):
     port = processes.free_port()
+    monkeypatch.setattr(processes, "_PORTS", range(port, port + 1))
+    with pytest.raises(processes.StartFailed):
+        processes.free_port()
     code = (
         "from reference_impl import processes as p\n"
         f"p._PORTS = range({port}, {port + 1})\n"
